@@ -1,0 +1,63 @@
+
+/*
+ * Copyright (C) the ngx_http_llm_budget_module authors
+ *
+ * Configuration: creation, merging, checks and directive setters.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_BUDGET_CONF_H_INCLUDED_
+#define _NGX_HTTP_LLM_BUDGET_CONF_H_INCLUDED_
+
+
+#include "http/ngx_http_llm_budget.h"
+
+
+void *ngx_http_llm_budget_create_main_conf(ngx_conf_t *cf);
+char *ngx_http_llm_budget_init_main_conf(ngx_conf_t *cf, void *conf);
+void *ngx_http_llm_budget_create_loc_conf(ngx_conf_t *cf);
+char *ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+
+char *ngx_http_llm_budget_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_budget_prices(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_price_alias(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_expire(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_provider(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_budget_endpoint(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
+char *ngx_http_llm_budget_reserve(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_unknown_model(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_clamp(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* llm_budget_limit and llm_budget_degrade */
+char *ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_degrade(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/*
+ * An amount of a unit as text: USD as a decimal, others as an integer.
+ * NGX_ERROR: not a number, negative, or over LLMB_MONEY_LIMIT_NUSD (T53).
+ */
+ngx_int_t ngx_http_llm_budget_amount(llmb_unit_e unit, ngx_str_t *text,
+    int64_t *amount);
+
+/*
+ * The provider with that name, or, if text is a URL, one made for it without
+ * a credential; NULL after an error was logged.
+ */
+ngx_http_llm_budget_provider_t *ngx_http_llm_budget_provider_find(
+    ngx_conf_t *cf, ngx_str_t *text);
+
+
+#endif /* _NGX_HTTP_LLM_BUDGET_CONF_H_INCLUDED_ */

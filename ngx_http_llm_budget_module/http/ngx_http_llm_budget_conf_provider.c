@@ -1,0 +1,367 @@
+
+/*
+ * Copyright (C) the ngx_http_llm_budget_module authors
+ *
+ * llm_budget_provider blocks and llm_budget_pass.
+ */
+
+
+#include "http/ngx_http_llm_budget_conf.h"
+
+
+static char *ngx_http_llm_budget_provider_line(ngx_conf_t *cf,
+    ngx_command_t *dummy, void *conf);
+static char *ngx_http_llm_budget_provider_url(ngx_conf_t *cf,
+    ngx_http_llm_budget_provider_t *provider, ngx_str_t *url);
+static char *ngx_http_llm_budget_provider_secret(ngx_conf_t *cf,
+    ngx_str_t *secret, ngx_str_t *value);
+static char *ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf,
+    ngx_str_t *secret, ngx_str_t *name);
+
+
+/* a credential's file */
+#define NGX_HTTP_LLM_BUDGET_SECRET_MAX  4096
+
+
+char *
+ngx_http_llm_budget_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_budget_main_conf_t  *lmcf = conf;
+
+    char                             *rv;
+    ngx_str_t                        *value;
+    ngx_uint_t                        i;
+    ngx_conf_t                        save;
+    ngx_http_llm_budget_provider_t   *provider, **providers;
+
+    value = cf->args->elts;
+    providers = lmcf->providers.elts;
+
+    for (i = 0; i < lmcf->providers.nelts; i++) {
+        if (providers[i]->name.len == value[1].len
+            && ngx_strcmp(providers[i]->name.data, value[1].data) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "llm_budget: duplicate provider \"%V\"",
+                               &value[1]);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    provider = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_provider_t));
+    if (provider == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    provider->name = value[1];
+
+    save = *cf;
+    cf->handler = ngx_http_llm_budget_provider_line;
+    cf->handler_conf = (void *) provider;
+
+    rv = ngx_conf_parse(cf, NULL);
+
+    *cf = save;
+
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    if (provider->upstream.len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: provider \"%V\" has no \"pass\"",
+                           &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (provider->host.len == 0) {
+        provider->host = provider->upstream;
+    }
+
+    providers = ngx_array_push(&lmcf->providers);
+    if (providers == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *providers = provider;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_budget_provider_line(ngx_conf_t *cf, ngx_command_t *dummy,
+    void *conf)
+{
+    ngx_str_t                       *value;
+    ngx_uint_t                       i;
+    ngx_http_llm_budget_provider_t  *provider;
+
+    value = cf->args->elts;
+    provider = cf->handler_conf;
+
+    if (cf->args->nelts != 2) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: \"%V\" in a provider takes one value",
+                           &value[0]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_strcmp(value[0].data, "pass") == 0) {
+        return ngx_http_llm_budget_provider_url(cf, provider, &value[1]);
+    }
+
+    if (ngx_strcmp(value[0].data, "host") == 0) {
+        provider->host = value[1];
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcmp(value[0].data, "api_key") == 0) {
+        return ngx_http_llm_budget_provider_secret(cf, &provider->api_key,
+                                                   &value[1]);
+    }
+
+    if (ngx_strcmp(value[0].data, "api_key_header") == 0) {
+
+        for (i = 0; i < value[1].len; i++) {
+            value[1].data[i] = ngx_tolower(value[1].data[i]);
+        }
+
+        provider->carrier = value[1];
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "llm_budget: unknown parameter \"%V\" in a provider: "
+                       "it is pass, host, api_key or api_key_header",
+                       &value[0]);
+    return NGX_CONF_ERROR;
+}
+
+
+static char *
+ngx_http_llm_budget_provider_url(ngx_conf_t *cf,
+    ngx_http_llm_budget_provider_t *provider, ngx_str_t *url)
+{
+    size_t   len;
+    u_char  *p, *last, *slash;
+
+    p = url->data;
+    last = p + url->len;
+
+    if (ngx_strncasecmp(p, (u_char *) "http://", 7) == 0) {
+        len = 7;
+
+    } else if (ngx_strncasecmp(p, (u_char *) "https://", 8) == 0) {
+        len = 8;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: provider URL \"%V\" must begin with "
+                           "http:// or https://", url);
+        return NGX_CONF_ERROR;
+    }
+
+    provider->scheme.data = p;
+    provider->scheme.len = len;
+
+    p += len;
+    slash = ngx_strlchr(p, last, '/');
+
+    if (slash == NULL) {
+        slash = last;
+    }
+
+    provider->upstream.data = p;
+    provider->upstream.len = (size_t) (slash - p);
+
+    provider->base.data = slash;
+    provider->base.len = (size_t) (last - slash);
+
+    /* "/v1/" and "/v1" are the same base, "/" is none */
+
+    while (provider->base.len
+           && provider->base.data[provider->base.len - 1] == '/')
+    {
+        provider->base.len--;
+    }
+
+    if (provider->upstream.len == 0
+        || ngx_strlchr(p, last, '?') != NULL
+        || ngx_strlchr(p, last, '#') != NULL)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: provider URL \"%V\" must be a scheme, "
+                           "a host or upstream block, and a base path", url);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_budget_provider_secret(ngx_conf_t *cf, ngx_str_t *secret,
+    ngx_str_t *value)
+{
+    char       *env;
+    ngx_str_t   name;
+
+    if (ngx_strncmp(value->data, "file:", 5) == 0) {
+        name.data = value->data + 5;
+        name.len = value->len - 5;
+
+        return ngx_http_llm_budget_provider_secret_file(cf, secret, &name);
+    }
+
+    if (ngx_strncmp(value->data, "env:", 4) == 0) {
+        env = getenv((char *) value->data + 4);
+
+        if (env == NULL || env[0] == '\0') {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "llm_budget: the environment has no \"%s\" for "
+                               "api_key", value->data + 4);
+            return NGX_CONF_ERROR;
+        }
+
+        secret->len = ngx_strlen(env);
+        secret->data = ngx_pnalloc(cf->pool, secret->len);
+        if (secret->data == NULL) {
+            return NGX_CONF_ERROR;
+        }
+
+        ngx_memcpy(secret->data, env, secret->len);
+
+        return NGX_CONF_OK;
+    }
+
+    if (value->len == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: api_key is empty");
+        return NGX_CONF_ERROR;
+    }
+
+    *secret = *value;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf, ngx_str_t *secret,
+    ngx_str_t *name)
+{
+    u_char           buf[NGX_HTTP_LLM_BUDGET_SECRET_MAX];
+    ssize_t          n;
+    ngx_fd_t         fd;
+    ngx_file_info_t  fi;
+
+    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
+
+    if (fd == NGX_INVALID_FILE) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                           ngx_open_file_n " \"%V\" failed", name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_fd_info(fd, &fi) != NGX_FILE_ERROR && (fi.st_mode & 0007)) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "llm_budget: the credential in \"%V\" is readable "
+                           "by everybody", name);
+    }
+
+    n = ngx_read_fd(fd, buf, NGX_HTTP_LLM_BUDGET_SECRET_MAX);
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", name);
+    }
+
+    while (n > 0 && buf[n - 1] <= ' ') {
+        n--;
+    }
+
+    if (n <= 0 || n == NGX_HTTP_LLM_BUDGET_SECRET_MAX) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: there is no credential in \"%V\"",
+                           name);
+        return NGX_CONF_ERROR;
+    }
+
+    secret->len = (size_t) n;
+    secret->data = ngx_pnalloc(cf->pool, secret->len);
+    if (secret->data == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memcpy(secret->data, buf, secret->len);
+    ngx_explicit_memzero(buf, sizeof(buf));
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_llm_budget_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_budget_loc_conf_t  *llcf = conf;
+
+    ngx_str_t  *value;
+
+    if (llcf->provider != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    llcf->provider = ngx_http_llm_budget_provider_find(cf, &value[1]);
+
+    return llcf->provider ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+ngx_http_llm_budget_provider_t *
+ngx_http_llm_budget_provider_find(ngx_conf_t *cf, ngx_str_t *text)
+{
+    ngx_uint_t                        i;
+    ngx_http_llm_budget_provider_t   *provider, **providers;
+    ngx_http_llm_budget_main_conf_t  *lmcf;
+
+    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_budget_module);
+
+    providers = lmcf->providers.elts;
+
+    for (i = 0; i < lmcf->providers.nelts; i++) {
+        if (providers[i]->name.len == text->len
+            && ngx_memcmp(providers[i]->name.data, text->data, text->len) == 0)
+        {
+            return providers[i];
+        }
+    }
+
+    if (ngx_strstr(text->data, "://") == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: unknown provider \"%V\": define it "
+                           "above with \"llm_budget_provider %V { ... }\", or "
+                           "give a URL", text, text);
+        return NULL;
+    }
+
+    provider = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_provider_t));
+    if (provider == NULL) {
+        return NULL;
+    }
+
+    if (ngx_http_llm_budget_provider_url(cf, provider, text) != NGX_CONF_OK) {
+        return NULL;
+    }
+
+    provider->name = provider->upstream;
+    provider->host = provider->upstream;
+
+    return provider;
+}

@@ -1,0 +1,25 @@
+
+/*
+ * Copyright (C) the ngx_http_llm_budget_module authors
+ *
+ * Opening a hold: price, estimate, the accounts of all limits, the ladder.
+ */
+
+
+#ifndef _NGX_HTTP_LLM_BUDGET_HOLD_H_INCLUDED_
+#define _NGX_HTTP_LLM_BUDGET_HOLD_H_INCLUDED_
+
+
+#include "http/ngx_http_llm_budget.h"
+
+
+/*
+ * Opens the hold of a judged request, walking the ladder as needed.  NGX_OK:
+ * admitted, ctx says with what model, ceiling and provider; NGX_DECLINED:
+ * refused, ctx->refusal says why; NGX_ERROR.
+ */
+ngx_int_t ngx_http_llm_budget_hold(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+
+
+#endif /* _NGX_HTTP_LLM_BUDGET_HOLD_H_INCLUDED_ */

@@ -1,0 +1,43 @@
+
+/*
+ * Copyright (C) the ngx_http_llm_budget_module authors
+ *
+ * The context of a request, and the end of its hold: one owner, one
+ * idempotent close, three triggers (body filter, log phase, pool cleanup).
+ */
+
+
+#ifndef _NGX_HTTP_LLM_BUDGET_SETTLE_H_INCLUDED_
+#define _NGX_HTTP_LLM_BUDGET_SETTLE_H_INCLUDED_
+
+
+#include "http/ngx_http_llm_budget.h"
+
+
+/*
+ * The context of a main request, found again after an internal redirect;
+ * NULL: the request never came to a metered location.
+ */
+ngx_http_llm_budget_ctx_t *ngx_http_llm_budget_get_ctx(ngx_http_request_t *r);
+
+/* A new context, owned by the pool of r, with its id; NULL: no memory. */
+ngx_http_llm_budget_ctx_t *ngx_http_llm_budget_create_ctx(
+    ngx_http_request_t *r);
+
+/*
+ * Usage is final: posts it.  Returns at once when the hold is not pending,
+ * so it may be called at every event.
+ */
+void ngx_http_llm_budget_settle(ngx_http_llm_budget_ctx_t *ctx);
+
+/*
+ * The request is over, however it ended: posts what is known, guesses, or
+ * releases, by where it stopped.  Idempotent.
+ */
+void ngx_http_llm_budget_close(ngx_http_llm_budget_ctx_t *ctx);
+
+/* Moves the hold's deadline while the answer goes on. */
+void ngx_http_llm_budget_keep(ngx_http_llm_budget_ctx_t *ctx);
+
+
+#endif /* _NGX_HTTP_LLM_BUDGET_SETTLE_H_INCLUDED_ */

@@ -1,0 +1,313 @@
+
+/*
+ * Copyright (C) the ngx_http_llm_budget_module authors
+ *
+ * The store in shared memory: the core's ledger in a zone, under its mutex.
+ */
+
+
+#include "http/ngx_http_llm_budget_store.h"
+
+
+typedef struct {
+    ngx_slab_pool_t  *shpool;
+    llmb_ledger_t    *ledger;
+    size_t            size;         /* of the zone */
+    ngx_uint_t        charge;       /* overdue holds */
+} ngx_http_llm_budget_shm_t;
+
+
+static ngx_int_t ngx_http_llm_budget_shm_init_zone(ngx_shm_zone_t *shm_zone,
+    void *data);
+static ngx_uint_t ngx_http_llm_budget_shm_resized(ngx_shm_zone_t *shm_zone);
+static ngx_int_t ngx_http_llm_budget_shm_open(void *data,
+    llmb_ledger_open_t *op, int64_t now_ms, int64_t deadline_ms,
+    llmb_ledger_rc_e *rc);
+static ngx_int_t ngx_http_llm_budget_shm_post(void *data, const u_char *id,
+    const int64_t *actual, int64_t now_ms, llmb_ledger_rc_e *rc);
+static ngx_int_t ngx_http_llm_budget_shm_close(void *data, const u_char *id,
+    int64_t now_ms, llmb_ledger_rc_e *rc);
+static ngx_int_t ngx_http_llm_budget_shm_extend(void *data, const u_char *id,
+    int64_t deadline_ms, llmb_ledger_rc_e *rc);
+static ngx_int_t ngx_http_llm_budget_shm_walk(void *data, uint64_t *cursor,
+    llmb_ledger_account_t *accounts, u_char *names, ngx_uint_t max,
+    ngx_uint_t *n);
+static ngx_int_t ngx_http_llm_budget_shm_stat(void *data, int64_t now_ms,
+    llmb_ledger_stat_t *stat);
+
+
+ngx_http_llm_budget_store_t *
+ngx_http_llm_budget_shm_create(ngx_conf_t *cf, ngx_str_t *name, size_t size,
+    ngx_shm_zone_t **shm_zone)
+{
+    ngx_http_llm_budget_shm_t    *shm;
+    ngx_http_llm_budget_store_t  *store;
+
+    shm = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_shm_t));
+    if (shm == NULL) {
+        return NULL;
+    }
+
+    store = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_store_t));
+    if (store == NULL) {
+        return NULL;
+    }
+
+    *shm_zone = ngx_shared_memory_add(cf, name, size,
+                                      &ngx_http_llm_budget_module);
+    if (*shm_zone == NULL) {
+        return NULL;
+    }
+
+    shm->size = size;
+    shm->charge = 1;
+
+    (*shm_zone)->init = ngx_http_llm_budget_shm_init_zone;
+    (*shm_zone)->data = shm;
+
+    store->data = shm;
+    store->open = ngx_http_llm_budget_shm_open;
+    store->post = ngx_http_llm_budget_shm_post;
+    store->close = ngx_http_llm_budget_shm_close;
+    store->extend = ngx_http_llm_budget_shm_extend;
+    store->walk = ngx_http_llm_budget_shm_walk;
+    store->stat = ngx_http_llm_budget_shm_stat;
+
+    return store;
+}
+
+
+void
+ngx_http_llm_budget_shm_policy(ngx_http_llm_budget_store_t *store,
+    ngx_uint_t charge)
+{
+    ngx_http_llm_budget_shm_t  *shm = store->data;
+
+    shm->charge = charge;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_init_zone(ngx_shm_zone_t *shm_zone, void *data)
+{
+    ngx_http_llm_budget_shm_t  *old = data;
+
+    size_t                      size;
+    void                       *region;
+    ngx_http_llm_budget_shm_t  *shm;
+
+    shm = shm_zone->data;
+
+    if (old) {
+        shm->shpool = old->shpool;
+        shm->ledger = old->ledger;
+
+        ngx_shmtx_lock(&shm->shpool->mutex);
+        llmb_ledger_expire_policy(shm->ledger, (unsigned) shm->charge);
+        ngx_shmtx_unlock(&shm->shpool->mutex);
+
+        return NGX_OK;
+    }
+
+    if (ngx_http_llm_budget_shm_resized(shm_zone)) {
+        return NGX_ERROR;
+    }
+
+    shm->shpool = (ngx_slab_pool_t *) shm_zone->shm.addr;
+
+    if (shm_zone->shm.exists) {
+
+        /* the mapping is inherited as a whole: only where there is no fork */
+
+        shm->ledger = shm->shpool->data;
+        return NGX_OK;
+    }
+
+    /* one run of pages, as many as the slab pool has left */
+
+    shm->shpool->log_nomem = 0;
+
+    size = shm->shpool->pfree * ngx_pagesize;
+    region = ngx_slab_alloc(shm->shpool, size);
+
+    if (region == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "llm_budget: zone \"%V\" has no room for a ledger",
+                      &shm_zone->shm.name);
+        return NGX_ERROR;
+    }
+
+    shm->ledger = llmb_ledger_create(region, size);
+
+    if (shm->ledger == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                      "llm_budget: zone \"%V\" is too small for a ledger",
+                      &shm_zone->shm.name);
+        return NGX_ERROR;
+    }
+
+    llmb_ledger_expire_policy(shm->ledger, (unsigned) shm->charge);
+
+    shm->shpool->data = shm->ledger;
+
+    return NGX_OK;
+}
+
+
+/*
+ * nginx gives a zone of another size new and empty memory on reload: all that
+ * was spent would be forgotten, and old workers would go on in the old one.
+ */
+
+static ngx_uint_t
+ngx_http_llm_budget_shm_resized(ngx_shm_zone_t *shm_zone)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_shm_zone_t   *old;
+
+    if (ngx_test_config || ngx_is_init_cycle(ngx_cycle)) {
+        return 0;
+    }
+
+    part = (ngx_list_part_t *) &ngx_cycle->shared_memory.part;
+    old = part->elts;
+
+    for (i = 0; /* void */ ; i++) {
+
+        if (i >= part->nelts) {
+            if (part->next == NULL) {
+                break;
+            }
+
+            part = part->next;
+            old = part->elts;
+            i = 0;
+        }
+
+        if (old[i].tag == shm_zone->tag
+            && old[i].shm.name.len == shm_zone->shm.name.len
+            && ngx_strncmp(old[i].shm.name.data, shm_zone->shm.name.data,
+                           shm_zone->shm.name.len)
+               == 0)
+        {
+            ngx_log_error(NGX_LOG_EMERG, shm_zone->shm.log, 0,
+                          "llm_budget: the size of zone \"%V\" cannot change "
+                          "from %uz to %uz on reload: it would forget what "
+                          "was spent; restart nginx to change it",
+                          &shm_zone->shm.name, old[i].shm.size,
+                          shm_zone->shm.size);
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_open(void *data, llmb_ledger_open_t *op,
+    int64_t now_ms, int64_t deadline_ms, llmb_ledger_rc_e *rc)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+    *rc = llmb_ledger_open(shm->ledger, op, now_ms, deadline_ms);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_post(void *data, const u_char *id,
+    const int64_t *actual, int64_t now_ms, llmb_ledger_rc_e *rc)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+    *rc = llmb_ledger_post(shm->ledger, id, actual, now_ms, NULL);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_close(void *data, const u_char *id, int64_t now_ms,
+    llmb_ledger_rc_e *rc)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+    *rc = llmb_ledger_void(shm->ledger, id, now_ms, NULL);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_extend(void *data, const u_char *id,
+    int64_t deadline_ms, llmb_ledger_rc_e *rc)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+    *rc = llmb_ledger_extend(shm->ledger, id, deadline_ms);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+/* names has room for max times LLMB_LEDGER_NAME bytes */
+
+static ngx_int_t
+ngx_http_llm_budget_shm_walk(void *data, uint64_t *cursor,
+    llmb_ledger_account_t *accounts, u_char *names, ngx_uint_t max,
+    ngx_uint_t *n)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    llmb_ledger_account_t      *account;
+
+    *n = 0;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+
+    while (*n < max) {
+        account = &accounts[*n];
+
+        if (!llmb_ledger_next(shm->ledger, cursor, account)) {
+            break;
+        }
+
+        /* the name views the zone: copy it while it is locked */
+
+        ngx_memcpy(names, account->name.data, account->name.len);
+        account->name.data = names;
+        names += LLMB_LEDGER_NAME;
+
+        (*n)++;
+    }
+
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_stat(void *data, int64_t now_ms,
+    llmb_ledger_stat_t *stat)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+    (void) llmb_ledger_expire(shm->ledger, now_ms, LLMB_LEDGER_SWEEP);
+    llmb_ledger_stat(shm->ledger, stat);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
