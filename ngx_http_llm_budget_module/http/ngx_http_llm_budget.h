@@ -106,10 +106,10 @@ typedef struct {
 typedef struct {
     ngx_flag_t                       enable;
     ngx_array_t                     *keys;      /* ngx_http_complex_value_t */
-    ngx_array_t                     *limits;    /* ngx_http_llm_budget_limit_t */
+    ngx_array_t                     *limits;    /* limit_t */
     ngx_array_t                     *rungs;     /* ngx_http_llm_budget_rung_t */
     ngx_array_t                     *endpoints; /* llmb_endpoint_t */
-    ngx_http_llm_budget_provider_t  *provider;  /* NULL: as configured by hand */
+    ngx_http_llm_budget_provider_t  *provider;  /* or NULL */
 
     ngx_uint_t                       reserve;
     ngx_int_t                        reserve_output;
@@ -163,6 +163,7 @@ typedef struct {
     ngx_str_t                        code;
     ngx_str_t                        message;
     ngx_str_t                        param;     /* member blamed, or empty */
+    ngx_str_t                        id;        /* of the call, hex */
     ngx_uint_t                       retry;     /* seconds; 0: do not */
     ngx_http_llm_budget_limit_t     *limit;     /* that decided, or NULL */
     const llmb_ledger_leg_t         *leg;       /* its balance, or NULL */
@@ -213,7 +214,6 @@ typedef struct {
     /* the hold */
     llmb_ledger_open_t              *open;
     ngx_http_llm_budget_limit_t     *leg_limit[LLMB_LEDGER_LEGS];
-    ngx_str_t                        leg_value[LLMB_LEDGER_LEGS];
     u_char                           id[LLMB_LEDGER_ID];
     ngx_uint_t                       pending;
     int64_t                          opened_ms;
@@ -238,7 +238,6 @@ typedef struct {
     /* the end */
     llmb_usage_t                    *usage;
     llmb_cost_t                      cost;
-    ngx_str_t                        served;    /* model that served */
     const llmb_price_t              *priced;    /* entry that priced it */
     ngx_http_llm_budget_source_e     source;
     ngx_uint_t                       flags;

@@ -516,7 +516,8 @@ ngx_http_llm_budget_check_type(ngx_str_t *type)
             }
 
             if (end - p < 5
-                || ngx_strncasecmp(p, (u_char *) "utf-8", 5) != 0)
+                || ngx_strncasecmp(p, (u_char *) "utf-8", 5) != 0
+                || (end - p > 5 && p[5] != '"' && p[5] != ' '))
             {
                 return NGX_ERROR;
             }

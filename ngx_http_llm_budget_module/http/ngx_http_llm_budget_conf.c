@@ -10,9 +10,6 @@
 #include "http/ngx_http_llm_budget_store.h"
 
 
-/* the zone made when a location is metered and none was configured */
-#define NGX_HTTP_LLM_BUDGET_ZONE_SIZE   (32 * 1024 * 1024)
-
 /* the smallest zone that makes sense */
 #define NGX_HTTP_LLM_BUDGET_ZONE_MIN    (256 * 1024)
 
@@ -24,11 +21,6 @@
 /* output assumed when nothing bounds it */
 #define NGX_HTTP_LLM_BUDGET_OUTPUT_BOUND    4096
 #define NGX_HTTP_LLM_BUDGET_OUTPUT_DEFAULT  1024
-
-
-static char *ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
-    ngx_http_llm_budget_main_conf_t *lmcf,
-    ngx_http_llm_budget_loc_conf_t *conf);
 
 
 void *
@@ -177,68 +169,6 @@ ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_budget_module);
 
     return ngx_http_llm_budget_check_loc(cf, lmcf, conf);
-}
-
-
-/* what "nginx -t" can find out about a metered location */
-
-static char *
-ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
-    ngx_http_llm_budget_main_conf_t *lmcf, ngx_http_llm_budget_loc_conf_t *conf)
-{
-    ngx_str_t  name;
-
-    lmcf->used = 1;
-
-    if (lmcf->prices.n == 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: \"llm_budget on\" needs prices: add "
-                           "\"llm_budget_prices FILE\" on the http level");
-        return NGX_CONF_ERROR;
-    }
-
-    if (conf->unknown_model.len
-        && llmb_price_find(&lmcf->prices,
-                           ngx_http_llm_budget_view(&conf->unknown_model),
-                           NULL)
-           == NULL)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: llm_budget_unknown_model: model "
-                           "\"%V\" is not in the prices",
-                           &conf->unknown_model);
-        return NGX_CONF_ERROR;
-    }
-
-    if (conf->hold_timeout < 1000) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: llm_budget_hold_timeout is less than "
-                           "a second");
-        return NGX_CONF_ERROR;
-    }
-
-    if (conf->provider && conf->provider->api_key.len && conf->keys == NULL) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "llm_budget: provider \"%V\" has a credential, but "
-                           "without \"llm_budget_key\" any key is let in: map "
-                           "$llm_budget_key_sha256 to the keys you know",
-                           &conf->provider->name);
-    }
-
-    if (lmcf->store == NULL) {
-        ngx_str_set(&name, "llm_budget");
-
-        lmcf->store = ngx_http_llm_budget_shm_create(cf, &name,
-                                                NGX_HTTP_LLM_BUDGET_ZONE_SIZE,
-                                                &lmcf->shm_zone);
-        if (lmcf->store == NULL) {
-            return NGX_CONF_ERROR;
-        }
-    }
-
-    ngx_http_llm_budget_shm_policy(lmcf->store, lmcf->expire);
-
-    return NGX_CONF_OK;
 }
 
 

@@ -45,12 +45,10 @@ char *ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_llm_budget_degrade(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
-/*
- * An amount of a unit as text: USD as a decimal, others as an integer.
- * NGX_ERROR: not a number, negative, or over LLMB_MONEY_LIMIT_NUSD (T53).
- */
-ngx_int_t ngx_http_llm_budget_amount(llmb_unit_e unit, ngx_str_t *text,
-    int64_t *amount);
+/* Checks a metered location after its merge; makes the zone if there is none. */
+char *ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
+    ngx_http_llm_budget_main_conf_t *lmcf,
+    ngx_http_llm_budget_loc_conf_t *conf);
 
 /*
  * The provider with that name, or, if text is a URL, one made for it without

@@ -7,8 +7,7 @@
 
 
 #include "http/ngx_http_llm_budget_conf.h"
-
-#include "core/llmb_money.h"
+#include "http/ngx_http_llm_budget_hold.h"
 
 
 static char *ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
@@ -67,6 +66,10 @@ ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                              != NULL)
     {
         return "needs a name before its parameters";
+    }
+
+    if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '/')) {
+        return "has a \"/\" in the limit's name";
     }
 
     limit = ngx_array_push(llcf->limits);
@@ -186,34 +189,6 @@ ngx_http_llm_budget_limit_amount(ngx_conf_t *cf,
 }
 
 
-ngx_int_t
-ngx_http_llm_budget_amount(llmb_unit_e unit, ngx_str_t *text, int64_t *amount)
-{
-    int64_t    n;
-    llmb_rc_e  rc;
-
-    if (unit == LLMB_UNIT_USD) {
-        rc = llmb_money_parse(ngx_http_llm_budget_view(text), LLMB_MONEY_NUSD,
-                              &n);
-
-        if (rc != LLMB_OK) {
-            return NGX_ERROR;
-        }
-
-    } else {
-        n = ngx_atoof(text->data, text->len);
-    }
-
-    if (n < 0 || n > LLMB_MONEY_LIMIT_NUSD) {
-        return NGX_ERROR;
-    }
-
-    *amount = n;
-
-    return NGX_OK;
-}
-
-
 static ngx_http_complex_value_t *
 ngx_http_llm_budget_compile(ngx_conf_t *cf, ngx_str_t *text)
 {
@@ -300,10 +275,9 @@ static char *
 ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
     ngx_http_llm_budget_rung_t *rung, ngx_str_t *arg)
 {
-    ngx_str_t                         name, text;
-    ngx_int_t                         n;
-    ngx_keyval_t                     *map;
-    ngx_http_llm_budget_main_conf_t  *lmcf;
+    ngx_str_t      name, text;
+    ngx_int_t      n;
+    ngx_keyval_t  *map;
 
     if (ngx_http_llm_budget_split(arg, &name, &text) != NGX_OK
         || text.len == 0)
@@ -349,19 +323,6 @@ ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
     if (ngx_strncmp(arg->data, "pass=", 5) == 0) {
         rung->pass = ngx_http_llm_budget_provider_find(cf, &text);
         return rung->pass ? NGX_CONF_OK : NGX_CONF_ERROR;
-    }
-
-    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_budget_module);
-
-    if (lmcf->prices.n
-        && llmb_price_find(&lmcf->prices, ngx_http_llm_budget_view(&text),
-                           NULL)
-           == NULL)
-    {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: degrade to \"%V\": this model is not "
-                           "in the prices", &text);
-        return NGX_CONF_ERROR;
     }
 
     map = ngx_array_push(&rung->maps);

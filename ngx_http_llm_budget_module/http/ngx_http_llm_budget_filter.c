@@ -98,10 +98,6 @@ static ngx_int_t
 ngx_http_llm_budget_own_page(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx)
 {
-    ngx_http_llm_budget_refusal_t  refusal;
-
-    ngx_http_llm_budget_own_error(r->headers_out.status, &refusal);
-
     if (ctx == NULL) {
         ctx = ngx_http_llm_budget_create_ctx(r);
         if (ctx == NULL) {
@@ -113,7 +109,7 @@ ngx_http_llm_budget_own_page(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    ctx->refusal = refusal;
+    ngx_http_llm_budget_own_error(r->headers_out.status, &ctx->refusal);
 
     if (ctx->state < NGX_HTTP_LLM_BUDGET_ADMITTED) {
         ctx->state = NGX_HTTP_LLM_BUDGET_DENIED;
@@ -121,8 +117,7 @@ ngx_http_llm_budget_own_page(ngx_http_request_t *r,
         ctx->end = "denied";
     }
 
-    if (ngx_http_llm_budget_refusal_body(r, &refusal, ctx->dialect, 0,
-                                         &ctx->error_body)
+    if (ngx_http_llm_budget_refusal_body(r, ctx, &ctx->error_body)
         != NGX_OK)
     {
         return NGX_ERROR;

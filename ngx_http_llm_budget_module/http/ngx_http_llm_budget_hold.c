@@ -7,9 +7,11 @@
  */
 
 
-#include "http/ngx_http_llm_budget_conf.h"
 #include "http/ngx_http_llm_budget_hold.h"
+#include "http/ngx_http_llm_budget_ladder.h"
 #include "http/ngx_http_llm_budget_store.h"
+
+#include "core/llmb_money.h"
 
 
 /* attempts beyond one per rung: the first, and clamps that others outran */
@@ -19,8 +21,6 @@
 #define NGX_HTTP_LLM_BUDGET_SOON    2
 
 
-static ngx_int_t ngx_http_llm_budget_set_model(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *model);
 static ngx_int_t ngx_http_llm_budget_legs(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms);
 static ngx_int_t ngx_http_llm_budget_leg(ngx_http_request_t *r,
@@ -30,14 +30,6 @@ static ngx_int_t ngx_http_llm_budget_limit_now(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_limit_t *limit,
     llmb_unit_e unit, int64_t *amount);
 static void ngx_http_llm_budget_amounts(ngx_http_llm_budget_ctx_t *ctx);
-static ngx_str_t *ngx_http_llm_budget_rung_to(ngx_http_llm_budget_ctx_t *ctx,
-    ngx_uint_t i);
-static ngx_uint_t ngx_http_llm_budget_rung_of(ngx_http_llm_budget_rung_t *rung,
-    ngx_http_llm_budget_limit_t *limit, llmb_unit_e unit);
-static ngx_int_t ngx_http_llm_budget_next_rung(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, ngx_uint_t denied);
-static ngx_int_t ngx_http_llm_budget_clamp_down(
-    ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_no_room(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms);
 static void ngx_http_llm_budget_hold_refuse(ngx_http_llm_budget_ctx_t *ctx,
@@ -174,7 +166,7 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_llm_budget_set_model(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *model)
 {
@@ -465,192 +457,6 @@ ngx_http_llm_budget_amounts(ngx_http_llm_budget_ctx_t *ctx)
 }
 
 
-/* what rung i makes of the model as it stands; NULL: nothing, or taken */
-
-static ngx_str_t *
-ngx_http_llm_budget_rung_to(ngx_http_llm_budget_ctx_t *ctx, ngx_uint_t i)
-{
-    ngx_uint_t                   k;
-    ngx_keyval_t                *map;
-    ngx_http_llm_budget_rung_t  *rung;
-
-    if (ctx->rungs & ((uint32_t) 1 << i)) {
-        return NULL;
-    }
-
-    rung = (ngx_http_llm_budget_rung_t *) ctx->llcf->rungs->elts + i;
-    map = rung->maps.elts;
-
-    for (k = 0; k < rung->maps.nelts; k++) {
-
-        if (map[k].value.len == ctx->model.len
-            && ngx_memcmp(map[k].value.data, ctx->model.data, ctx->model.len)
-               == 0)
-        {
-            continue;
-        }
-
-        if (map[k].key.len == 1 && map[k].key.data[0] == '*') {
-            return &map[k].value;
-        }
-
-        if (map[k].key.len == ctx->model.len
-            && ngx_memcmp(map[k].key.data, ctx->model.data, ctx->model.len)
-               == 0)
-        {
-            return &map[k].value;
-        }
-    }
-
-    return NULL;
-}
-
-
-/* whether a rung looks at an account of that limit and unit */
-
-static ngx_uint_t
-ngx_http_llm_budget_rung_of(ngx_http_llm_budget_rung_t *rung,
-    ngx_http_llm_budget_limit_t *limit, llmb_unit_e unit)
-{
-    if (rung->of.len == 0) {
-
-        /* a cheaper model does not help against counts of requests */
-
-        return unit != LLMB_UNIT_REQUESTS && unit != LLMB_UNIT_CONCURRENCY;
-    }
-
-    return rung->of.len == limit->name.len
-           && ngx_memcmp(rung->of.data, limit->name.data, rung->of.len) == 0;
-}
-
-
-/*
- * Takes a rung: of those whose threshold is reached the one with the highest,
- * else, when there was no room, the one with the lowest.  NGX_DECLINED: none.
- */
-
-static ngx_int_t
-ngx_http_llm_budget_next_rung(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, ngx_uint_t denied)
-{
-    unsigned                     n;
-    ngx_str_t                   *to;
-    const char                  *name;
-    ngx_uint_t                   i, best, reached, best_reached;
-    const llmb_request_int_t    *given;
-    ngx_http_llm_budget_rung_t  *rung;
-
-    if (ctx->llcf->rungs == NULL) {
-        return NGX_DECLINED;
-    }
-
-    rung = ctx->llcf->rungs->elts;
-    best = NGX_CONF_UNSET_UINT;
-    best_reached = 0;
-
-    for (i = 0; i < ctx->llcf->rungs->nelts; i++) {
-
-        if (ngx_http_llm_budget_rung_to(ctx, i) == NULL) {
-            continue;
-        }
-
-        reached = 0;
-
-        for (n = 0; n < ctx->open->n; n++) {
-            if (ngx_http_llm_budget_rung_of(&rung[i], ctx->leg_limit[n],
-                                            ctx->open->leg[n].unit))
-            {
-                reached |= llmb_policy_reached(&ctx->open->leg[n],
-                                               (unsigned) rung[i].at) ? 2 : 1;
-            }
-        }
-
-        if (!(reached & 2) && !(denied && (reached & 1))) {
-            continue;
-        }
-
-        reached >>= 1;
-
-        if (best == NGX_CONF_UNSET_UINT
-            || reached > best_reached
-            || (reached == best_reached
-                && (reached ? rung[i].at > rung[best].at
-                            : rung[i].at < rung[best].at)))
-        {
-            best = i;
-            best_reached = reached;
-        }
-    }
-
-    if (best == NGX_CONF_UNSET_UINT) {
-        return NGX_DECLINED;
-    }
-
-    to = ngx_http_llm_budget_rung_to(ctx, best);
-
-    ctx->rungs |= (uint32_t) 1 << best;
-    ctx->verdict = LLMB_VERDICT_DEGRADE;
-
-    if (rung[best].pass) {
-        ctx->provider = rung[best].pass;
-    }
-
-    if (rung[best].max_output >= 0
-        && (ctx->clamp < 0 || ctx->clamp > rung[best].max_output))
-    {
-        /* a ceiling the request gave is kept where it is lower */
-
-        ctx->clamp = rung[best].max_output;
-
-        given = llmb_request_ceiling(ctx->req, &name);
-
-        if (given && given->value < ctx->clamp) {
-            ctx->clamp = -1;
-        }
-    }
-
-    return ngx_http_llm_budget_set_model(r, ctx, to);
-}
-
-
-/* lowers the output ceiling to what is left, down to the floor */
-
-static ngx_int_t
-ngx_http_llm_budget_clamp_down(ngx_http_llm_budget_ctx_t *ctx)
-{
-    int64_t      ceiling;
-    llmb_left_t  left;
-
-    if (ctx->llcf->clamp == 0
-        || ctx->dialect == LLMB_DIALECT_EMBEDDINGS
-        || ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_OFF)
-    {
-        return NGX_DECLINED;
-    }
-
-    if (llmb_policy_left(ctx->open->leg, ctx->open->n, &left) != LLMB_OK
-        || llmb_price_fit(&ctx->llcf->estimate, ctx->price, ctx->req,
-                          left.nusd, left.output_tokens, left.tokens,
-                          &ceiling)
-           != LLMB_OK)
-    {
-        return NGX_DECLINED;
-    }
-
-    if (ceiling < ctx->llcf->clamp || ceiling >= ctx->estimate.ceiling) {
-        return NGX_DECLINED;
-    }
-
-    ctx->clamp = ceiling;
-
-    if (ctx->verdict == LLMB_VERDICT_ALLOW) {
-        ctx->verdict = LLMB_VERDICT_WARN;
-    }
-
-    return NGX_OK;
-}
-
-
 static ngx_int_t
 ngx_http_llm_budget_no_room(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms)
@@ -743,4 +549,32 @@ ngx_http_llm_budget_hold_refuse(ngx_http_llm_budget_ctx_t *ctx,
     refusal->code.len = ngx_strlen(code);
     refusal->message.data = (u_char *) (uintptr_t) message;
     refusal->message.len = ngx_strlen(message);
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_amount(llmb_unit_e unit, ngx_str_t *text, int64_t *amount)
+{
+    int64_t    n;
+    llmb_rc_e  rc;
+
+    if (unit == LLMB_UNIT_USD) {
+        rc = llmb_money_parse(ngx_http_llm_budget_view(text), LLMB_MONEY_NUSD,
+                              &n);
+
+        if (rc != LLMB_OK) {
+            return NGX_ERROR;
+        }
+
+    } else {
+        n = ngx_atoof(text->data, text->len);
+    }
+
+    if (n < 0 || n > LLMB_MONEY_LIMIT_NUSD) {
+        return NGX_ERROR;
+    }
+
+    *amount = n;
+
+    return NGX_OK;
 }

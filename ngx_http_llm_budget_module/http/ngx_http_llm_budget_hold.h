@@ -21,5 +21,19 @@
 ngx_int_t ngx_http_llm_budget_hold(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 
+/*
+ * Sets ctx->model and ctx->price.  NGX_OK; NGX_DECLINED: it has no price,
+ * ctx->refusal says so; NGX_ERROR.
+ */
+ngx_int_t ngx_http_llm_budget_set_model(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *model);
+
+/*
+ * An amount of a unit as text: USD as a decimal, others as an integer.
+ * NGX_ERROR: not a number, negative, or over LLMB_MONEY_LIMIT_NUSD (T53).
+ */
+ngx_int_t ngx_http_llm_budget_amount(llmb_unit_e unit, ngx_str_t *text,
+    int64_t *amount);
+
 
 #endif /* _NGX_HTTP_LLM_BUDGET_HOLD_H_INCLUDED_ */

@@ -91,7 +91,8 @@ static ngx_command_t  ngx_http_llm_budget_commands[] = {
       NULL },
 
     { ngx_string("llm_budget_endpoint"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE3|NGX_CONF_TAKE4,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE3
+                        |NGX_CONF_TAKE4,
       ngx_http_llm_budget_endpoint,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,

@@ -20,6 +20,8 @@
 
 static ngx_int_t ngx_http_llm_budget_push_header(ngx_http_request_t *r,
     const char *name, ngx_str_t *value);
+static ngx_int_t ngx_http_llm_budget_push_id(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
 static void ngx_http_llm_budget_refusal_json(llmb_out_t *out,
     const ngx_http_llm_budget_refusal_t *refusal, llmb_dialect_e dialect,
     ngx_uint_t show_amounts);
@@ -60,11 +62,7 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
         return NGX_DONE;
     }
 
-    if (ngx_http_llm_budget_refusal_body(r, refusal, ctx->dialect,
-                                         (ngx_uint_t) ctx->llcf->show_amounts,
-                                         &body)
-        != NGX_OK)
-    {
+    if (ngx_http_llm_budget_refusal_body(r, ctx, &body) != NGX_OK) {
         goto failed;
     }
 
@@ -103,7 +101,8 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
 
     if (ngx_http_llm_budget_push_header(r, "x-llm-budget-code",
                                         &refusal->code)
-        != NGX_OK)
+        != NGX_OK
+        || ngx_http_llm_budget_push_id(r, ctx) != NGX_OK)
     {
         goto failed;
     }
@@ -165,15 +164,41 @@ ngx_http_llm_budget_push_header(ngx_http_request_t *r, const char *name,
 }
 
 
+/* the call's id: that of its hold and of its usage line */
+
+static ngx_int_t
+ngx_http_llm_budget_push_id(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    ngx_str_t  id;
+
+    id.len = NGX_HTTP_LLM_BUDGET_ID_LEN;
+    id.data = ngx_pnalloc(r->pool, id.len);
+    if (id.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_hex_dump(id.data, ctx->id, LLMB_LEDGER_ID);
+
+    return ngx_http_llm_budget_push_header(r, "x-llm-budget-id", &id);
+}
+
+
 ngx_int_t
 ngx_http_llm_budget_refusal_body(ngx_http_request_t *r,
-    const ngx_http_llm_budget_refusal_t *refusal, llmb_dialect_e dialect,
-    ngx_uint_t show_amounts, ngx_str_t *body)
+    ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *body)
 {
+    u_char      id[NGX_HTTP_LLM_BUDGET_ID_LEN];
     llmb_out_t  out;
 
+    (void) ngx_hex_dump(id, ctx->id, LLMB_LEDGER_ID);
+
+    ctx->refusal.id.data = id;
+    ctx->refusal.id.len = NGX_HTTP_LLM_BUDGET_ID_LEN;
+
     llmb_out_init(&out, NULL, 0);
-    ngx_http_llm_budget_refusal_json(&out, refusal, dialect, show_amounts);
+    ngx_http_llm_budget_refusal_json(&out, &ctx->refusal, ctx->dialect,
+                                     (ngx_uint_t) ctx->llcf->show_amounts);
 
     body->len = out.need;
     body->data = ngx_pnalloc(r->pool, out.need);
@@ -182,7 +207,10 @@ ngx_http_llm_budget_refusal_body(ngx_http_request_t *r,
     }
 
     llmb_out_init(&out, body->data, body->len);
-    ngx_http_llm_budget_refusal_json(&out, refusal, dialect, show_amounts);
+    ngx_http_llm_budget_refusal_json(&out, &ctx->refusal, ctx->dialect,
+                                     (ngx_uint_t) ctx->llcf->show_amounts);
+
+    ngx_str_null(&ctx->refusal.id);
 
     return NGX_OK;
 }
@@ -225,7 +253,14 @@ ngx_http_llm_budget_refusal_json(llmb_out_t *out,
         ngx_http_llm_budget_refusal_metadata(out, refusal, show_amounts);
     }
 
-    llmb_out_text(out, "}}");
+    llmb_out_text(out, "}");
+
+    if (dialect == LLMB_DIALECT_MESSAGES) {
+        llmb_out_text(out, ",\"request_id\":");
+        llmb_out_json(out, (const llmb_str_t *) &refusal->id);
+    }
+
+    llmb_out_text(out, "}");
 }
 
 
@@ -361,8 +396,9 @@ ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
     value.data = (u_char *) (uintptr_t) llmb_verdict_name(ctx->verdict);
     value.len = ngx_strlen(value.data);
 
-    if (ngx_http_llm_budget_push_header(r, "x-llm-budget-verdict", &value)
-        != NGX_OK
+    if (ngx_http_llm_budget_push_id(r, ctx) != NGX_OK
+        || ngx_http_llm_budget_push_header(r, "x-llm-budget-verdict", &value)
+           != NGX_OK
         || ngx_http_llm_budget_push_header(r, "x-llm-budget-model",
                                            &ctx->model)
            != NGX_OK)

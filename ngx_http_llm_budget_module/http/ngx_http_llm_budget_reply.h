@@ -21,12 +21,11 @@ ngx_int_t ngx_http_llm_budget_refuse(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 
 /*
- * The body of a refusal, in the dialect, in the request's pool: NGX_OK or
- * NGX_ERROR.  request_id may be empty.
+ * The body of ctx->refusal, in the dialect of ctx, in the request's pool:
+ * NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_llm_budget_refusal_body(ngx_http_request_t *r,
-    const ngx_http_llm_budget_refusal_t *refusal, llmb_dialect_e dialect,
-    ngx_uint_t show_amounts, ngx_str_t *body);
+    ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *body);
 
 /* x-llm-budget-* on the answer of an admitted request */
 ngx_int_t ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
