@@ -338,9 +338,14 @@ ngx_http_llm_budget_find_endpoint(ngx_http_request_t *r,
                                         "This path is not served here.");
     }
 
-    if (r->headers_in.upgrade) {
-
-        /* the answer of an upgrade passes no filter (T49) */
+    if (r->headers_in.upgrade
+        && ngx_strcasecmp(r->headers_in.upgrade->value.data, (u_char *) "h2c")
+           != 0)
+    {
+        /*
+         * The answer of an upgrade passes no filter (T49).  "h2c" is what
+         * some clients offer with every call; nginx does not forward it.
+         */
 
         return ngx_http_llm_budget_deny(r, ctx, NGX_HTTP_BAD_REQUEST,
                                         "upgrade_not_allowed",

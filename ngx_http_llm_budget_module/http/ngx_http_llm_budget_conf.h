@@ -45,7 +45,7 @@ char *ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_llm_budget_degrade(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
-/* Checks a metered location after its merge; makes the zone if there is none. */
+/* Checks a metered location after its merge; makes a zone if there is none. */
 char *ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
     ngx_http_llm_budget_main_conf_t *lmcf,
     ngx_http_llm_budget_loc_conf_t *conf);

@@ -93,12 +93,17 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
             return rc;
         }
 
-        ctx->opened_ms = now_ms;
         ctx->deadline_ms = now_ms + (int64_t) ctx->llcf->hold_timeout;
 
-        if (store->open(store->data, ctx->open, now_ms, ctx->deadline_ms,
-                        &result)
-            != NGX_OK)
+        if (ctx->open->n == 0) {
+
+            /* no limit applies: nothing to hold, and nobody would close it */
+
+            result = LLMB_LEDGER_OK;
+
+        } else if (store->open(store->data, ctx->open, now_ms,
+                               ctx->deadline_ms, &result)
+                   != NGX_OK)
         {
             result = LLMB_LEDGER_UNKNOWN;
         }
@@ -116,6 +121,7 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
             }
 
             ctx->pending = 1;
+            ctx->opened_ms = now_ms;
 
             return NGX_OK;
 

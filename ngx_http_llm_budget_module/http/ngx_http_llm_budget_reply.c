@@ -89,11 +89,18 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
     }
 
     if (refusal->retry == 0 || refusal->retry > NGX_HTTP_LLM_BUDGET_WAIT) {
-        ngx_str_set(&value, "false");
 
-        if (refusal->status != NGX_HTTP_SERVICE_UNAVAILABLE
-            && ngx_http_llm_budget_push_header(r, "x-should-retry", &value)
-               != NGX_OK)
+        /* our own trouble may pass; a refusal does not change (T42) */
+
+        if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+            ngx_str_set(&value, "true");
+
+        } else {
+            ngx_str_set(&value, "false");
+        }
+
+        if (ngx_http_llm_budget_push_header(r, "x-should-retry", &value)
+            != NGX_OK)
         {
             goto failed;
         }
