@@ -14,6 +14,8 @@
 static const llmb_endpoint_t *llmb_endpoint_search(
     const llmb_endpoint_t *endpoint, const llmb_str_t *method,
     const llmb_str_t *path, size_t *tail);
+static unsigned llmb_endpoint_nested(const llmb_endpoint_t *endpoint,
+    const llmb_str_t *path, size_t tail);
 static unsigned llmb_endpoint_match(const llmb_str_t *pattern,
     const llmb_str_t *path, size_t *tail);
 static unsigned llmb_endpoint_str_eq(const llmb_str_t *a,
@@ -105,11 +107,66 @@ llmb_endpoint_find(const llmb_endpoint_t *own, unsigned n,
         found = llmb_endpoint_search(&llmb_endpoints[i], method, path, &begin);
     }
 
-    if (found && tail) {
+    if (found == NULL) {
+        return NULL;
+    }
+
+    /* a provider, or a proxy_pass with an URI, may take the first of two */
+
+    for (i = 0; i < n; i++) {
+        if (llmb_endpoint_nested(&own[i], path, begin)) {
+            return NULL;
+        }
+    }
+
+    for (i = 0; i < llmb_endpoints_n; i++) {
+        if (llmb_endpoint_nested(&llmb_endpoints[i], path, begin)) {
+            return NULL;
+        }
+    }
+
+    if (tail) {
         *tail = begin;
     }
 
     return found;
+}
+
+
+/* A path of the endpoint within the base that is before the match. */
+
+static unsigned
+llmb_endpoint_nested(const llmb_endpoint_t *endpoint, const llmb_str_t *path,
+    size_t tail)
+{
+    size_t      i, begin;
+    llmb_str_t  base;
+
+    if (endpoint->kind != LLMB_ENDPOINT_METERED
+        || endpoint->path.len == 0
+        || endpoint->path.data[endpoint->path.len - 1] == '*')
+    {
+        /* what ends with any segment is in every base */
+
+        return 0;
+    }
+
+    base.data = path->data;
+
+    for (i = 1; i <= tail; i++) {
+
+        if (path->data[i] != '/' && path->data[i - 1] != '/') {
+            continue;
+        }
+
+        base.len = i;
+
+        if (llmb_endpoint_match(&endpoint->path, &base, &begin)) {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 

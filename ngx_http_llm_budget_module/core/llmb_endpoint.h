@@ -49,7 +49,8 @@ extern const unsigned         llmb_endpoints_n;
  * Finds the entry of a call in own[0..n) from the last to the first, then in
  * the built-in table; NULL if there is none.  *tail, if not NULL, receives
  * where the matched path begins within path (the base before it is the
- * operator's own).
+ * operator's own).  A base that has a metered path in it is refused: whoever
+ * reads the path from its beginning would serve that one.
  */
 const llmb_endpoint_t *llmb_endpoint_find(const llmb_endpoint_t *own,
     unsigned n, const llmb_str_t *method, const llmb_str_t *path,

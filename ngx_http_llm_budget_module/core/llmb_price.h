@@ -21,6 +21,10 @@
 /* searches set aside for a hosted search tool without max_uses (T18) */
 #define LLMB_PRICE_SEARCH_USES  10
 
+/* pico-USD a search costs where the price names none and is not free: the
+   usual list price, 10 USD per 1000 */
+#define LLMB_PRICE_SEARCH_DEFAULT   INT64_C(10000000000)
+
 /* with one byte a token the estimate is a true bound: what the chat template
    adds to every message, and to the whole */
 #define LLMB_PRICE_MESSAGE_TOKENS   16
@@ -72,7 +76,9 @@ typedef struct {
     int64_t                 max_input;  /* tokens; 0: unknown */
     int64_t                 max_output; /* tokens; 0: unknown */
     int64_t                 search;     /* pico-USD per web search: the
-                                           dearest context size; NONE */
+                                           dearest context size; NONE: at
+                                           LLMB_PRICE_SEARCH_DEFAULT, or 0
+                                           if free */
     unsigned                free;       /* "free": true, or an explicit zero
                                            for input and output (T31) */
     unsigned                n_rows;     /* row[0] is default tier, base */
@@ -118,7 +124,8 @@ llmb_rc_e llmb_price_tier(const llmb_str_t *text, llmb_tier_e *tier);
 
 #define LLMB_COST_TIER_UNPRICED     0x01    /* tier without prices: the dearest
                                                known tier was taken (T17) */
-#define LLMB_COST_SEARCH_UNPRICED   0x02    /* searches without a price */
+#define LLMB_COST_SEARCH_UNPRICED   0x02    /* searches without a price: at
+                                               LLMB_PRICE_SEARCH_DEFAULT */
 #define LLMB_COST_EXTRA_UNPRICED    0x04    /* an extra's model is unknown: at
                                                the main model's rates */
 
@@ -180,9 +187,10 @@ typedef struct {
  * remote input, any input) could reach, the dearest of the input-side rates
  * when the body asks for cache writes (T20) or, outside of LLMB_DIALECT_
  * MESSAGES, the price has a rate for them: such providers write unasked.
- * Declared search tools count by max_uses, else LLMB_PRICE_SEARCH_USES each.
- * With bytes_per_token 1, remote input counts as max_input tokens.  A ceiling
- * given is lowered to max_output.  A price whose every rate is zero gives 0.
+ * Declared search tools count by max_uses, else LLMB_PRICE_SEARCH_USES each, at
+ * the price of a search or the default of it.  With bytes_per_token 1, remote
+ * input counts as max_input tokens.  A ceiling given is lowered to max_output.
+ * A free price whose every rate is zero gives 0.
  * LLMB_OK or LLMB_OVERFLOW (refuse).
  */
 llmb_rc_e llmb_price_estimate(const llmb_estimate_conf_t *conf,

@@ -175,12 +175,14 @@ llmb_rc_e llmb_request_feed(llmb_request_t *req, const unsigned char *p,
 llmb_rc_e llmb_request_end(llmb_request_t *req);
 
 /*
- * The output ceiling as the provider will read it: chat:
- * max_completion_tokens, else max_tokens; responses: max_output_tokens;
+ * The output ceiling as any provider may read it: chat:
+ * max_completion_tokens or max_tokens, the larger if both are given, since
+ * providers differ in which one they honor; responses: max_output_tokens;
  * others: max_tokens (completions: 16 if absent).  NULL: none was given.
  * embeddings have no output: a ceiling of 0 with an empty range.  *name gets
  * the member to set when a ceiling must be written: the given one, or the
- * one its dialect prefers.
+ * one its dialect prefers (chat, also of both given: max_completion_tokens;
+ * its range is then not that of the result).
  */
 const llmb_request_int_t *llmb_request_ceiling(const llmb_request_t *req,
     const char **name);

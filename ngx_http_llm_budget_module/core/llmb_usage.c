@@ -426,6 +426,10 @@ llmb_usage_merge(llmb_usage_reader_t *reader)
         reader->seen |= LLMB_SEEN_USAGE;
     }
 
+    if (next->counts.present & llmb_usage_bit(LLMB_USAGE_OUTPUT)) {
+        reader->told_deltas = reader->content_deltas;
+    }
+
     reader->bad &= ~next->counts.present;
     reader->bad |= reader->next_bad;
     usage->flags |= next->flags;

@@ -144,6 +144,10 @@ typedef struct {
     uint64_t                content_bytes;
     uint64_t                content_deltas;
 
+    /* content_deltas when an output count last came: where nothing was
+       generated since, that count needs no estimate (T04) */
+    uint64_t                told_deltas;
+
     llmb_usage_t            usage;      /* raw, as merged so far */
 
     /* private: as merged so far */

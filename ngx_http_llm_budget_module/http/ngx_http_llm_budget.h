@@ -40,8 +40,19 @@
 /* bytes of a limit's key value */
 #define NGX_HTTP_LLM_BUDGET_VALUE_MAX   1024
 
+/* bytes of the name of a limit, and of a code */
+#define NGX_HTTP_LLM_BUDGET_NAME_MAX    64
+
 
 typedef struct ngx_http_llm_budget_store_s  ngx_http_llm_budget_store_t;
+
+
+/* where a directive stands, for what is found out after all was read */
+
+typedef struct {
+    u_char                          *file;
+    ngx_uint_t                       line;
+} ngx_http_llm_budget_place_t;
 
 
 /* an upstream with its credential */
@@ -65,7 +76,9 @@ typedef struct {
     ngx_http_complex_value_t        *amount[LLMB_UNITS];    /* or NULL */
     int64_t                          fixed[LLMB_UNITS];     /* -1: variable */
     llmb_period_e                    period;
+    ngx_uint_t                       period_set;    /* unsigned  :1; */
     ngx_str_t                        code;      /* of its refusals, or empty */
+    ngx_http_llm_budget_place_t     *place;
 } ngx_http_llm_budget_limit_t;
 
 
@@ -78,6 +91,7 @@ typedef struct {
     ngx_array_t                      drops;     /* ngx_str_t: members */
     ngx_int_t                        max_output;    /* tokens, or -1 */
     ngx_http_llm_budget_provider_t  *pass;      /* or NULL */
+    ngx_http_llm_budget_place_t     *place;
 } ngx_http_llm_budget_rung_t;
 
 
@@ -97,6 +111,7 @@ typedef struct {
 
     ngx_array_t                      providers; /* of pointers */
     ngx_array_t                      aliases;   /* llmb_str_t, in pairs */
+    ngx_array_t                      alias_places;  /* pointers, per pair */
 
     ngx_uint_t                       expire;    /* 1: charge, 0: release */
     ngx_uint_t                       used;      /* some location is metered */
@@ -123,6 +138,14 @@ typedef struct {
     ngx_msec_t                       hold_timeout;
     size_t                           max_body;
     ngx_str_t                        unknown_model; /* price as; empty: deny */
+
+    ngx_http_handler_pt              api;       /* of llm_budget_api, or NULL */
+
+    /* of llm_budget, ..._pass, ..._unknown_model and ..._api, or NULL */
+    ngx_http_llm_budget_place_t     *enable_place;
+    ngx_http_llm_budget_place_t     *provider_place;
+    ngx_http_llm_budget_place_t     *unknown_place;
+    ngx_http_llm_budget_place_t     *api_place;
 } ngx_http_llm_budget_loc_conf_t;
 
 
@@ -154,6 +177,7 @@ typedef enum {
 #define NGX_HTTP_LLM_BUDGET_FLAG_COMPRESSED         0x02
 #define NGX_HTTP_LLM_BUDGET_FLAG_COST_OVERFLOW      0x04
 #define NGX_HTTP_LLM_BUDGET_FLAG_EXPIRED            0x08
+#define NGX_HTTP_LLM_BUDGET_FLAG_RETRIED            0x10
 
 
 /* a refusal, as the client and the log get it */
@@ -178,6 +202,7 @@ typedef struct {
 typedef struct {
     ngx_http_request_t              *request;
     ngx_http_llm_budget_loc_conf_t  *llcf;      /* of the admission */
+    ngx_http_llm_budget_loc_conf_t  *where;     /* of the attempt */
     ngx_http_llm_budget_main_conf_t *lmcf;
 
     ngx_http_llm_budget_state_e      state;
@@ -199,6 +224,7 @@ typedef struct {
     ngx_uint_t                       spliced;   /* unsigned  spliced:1; */
     ngx_list_t                       headers;   /* as the client sent them */
     ngx_uint_t                       headers_saved;
+    ngx_uint_t                       credential;    /* one of ours was used */
     ngx_str_t                        args;      /* likewise */
 
     /* what goes out */
@@ -208,6 +234,7 @@ typedef struct {
     llmb_estimate_t                  estimate;
     int64_t                          clamp;     /* ceiling to write, or -1 */
     uint32_t                         rungs;     /* bit per rung taken */
+    ngx_http_llm_budget_limit_t     *decided;   /* by which limit, or NULL */
     ngx_uint_t                       injected;  /* usage asked for by us */
     llmb_verdict_e                   verdict;
 
@@ -245,6 +272,18 @@ typedef struct {
     ngx_http_llm_budget_refusal_t    refusal;
     ngx_msec_t                       start_msec;
 } ngx_http_llm_budget_ctx_t;
+
+
+/* what differs between the versions of nginx, all of it */
+
+static ngx_inline void
+ngx_http_llm_budget_header_init(ngx_table_elt_t *h)
+{
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+    h->hash = 1;
+}
 
 
 /* the view adapter: same fields in the same order */

@@ -16,6 +16,10 @@
 #include "http/ngx_http_llm_budget_settle.h"
 
 
+/* bytes of a path that a refusal repeats */
+#define NGX_HTTP_LLM_BUDGET_PATH_SHOWN  256
+
+
 static ngx_int_t ngx_http_llm_budget_admit(ngx_http_request_t *r,
     ngx_http_llm_budget_loc_conf_t *llcf);
 static ngx_int_t ngx_http_llm_budget_start(ngx_http_request_t *r,
@@ -28,6 +32,8 @@ static ngx_int_t ngx_http_llm_budget_judge(ngx_http_request_t *r,
 static ngx_int_t ngx_http_llm_budget_again(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_loc_conf_t *llcf);
 static ngx_int_t ngx_http_llm_budget_find_endpoint(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_budget_deny_endpoint(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_check_headers(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
@@ -45,7 +51,7 @@ ngx_http_llm_budget_access_handler(ngx_http_request_t *r)
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_budget_module);
 
-    if (!llcf->enable || r != r->main) {
+    if (!llcf->enable || r != r->main || r->post_action) {
         return NGX_DECLINED;
     }
 
@@ -65,11 +71,18 @@ ngx_http_llm_budget_access_handler(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_llm_budget_guard_handler(ngx_http_request_t *r)
 {
+    ngx_http_llm_budget_ctx_t       *ctx;
     ngx_http_llm_budget_loc_conf_t  *llcf;
 
     llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_budget_module);
 
     if (!llcf->enable) {
+        ctx = ngx_http_llm_budget_get_ctx(r);
+
+        if (ctx && ngx_http_llm_budget_forward_bare(r, ctx) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
         return NGX_DECLINED;
     }
 
@@ -98,6 +111,7 @@ ngx_http_llm_budget_admit(ngx_http_request_t *r,
     ngx_http_llm_budget_loc_conf_t *llcf)
 {
     ngx_int_t                   rc;
+    ngx_http_core_loc_conf_t   *clcf;
     ngx_http_llm_budget_ctx_t  *ctx;
 
     ctx = ngx_http_llm_budget_get_ctx(r);
@@ -109,6 +123,7 @@ ngx_http_llm_budget_admit(ngx_http_request_t *r,
         }
 
         ctx->llcf = llcf;
+        ctx->where = llcf;
     }
 
     rc = NGX_DECLINED;
@@ -131,7 +146,13 @@ ngx_http_llm_budget_admit(ngx_http_request_t *r,
 
     case NGX_HTTP_LLM_BUDGET_DENIED:
 
-        /* an error_page of the operator's renders the refusal */
+        /* an error_page may render the refusal, and nothing else */
+
+        clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+        if (clcf->handler) {
+            return NGX_HTTP_FORBIDDEN;
+        }
 
         break;
     }
@@ -154,6 +175,10 @@ ngx_http_llm_budget_start(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx)
 {
     ngx_int_t  rc;
+
+    if (ngx_http_llm_budget_hide_key(r) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
     rc = ngx_http_llm_budget_find_endpoint(r, ctx);
 
@@ -273,9 +298,10 @@ static ngx_int_t
 ngx_http_llm_budget_again(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_loc_conf_t *llcf)
 {
+    ngx_int_t                  rc;
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (llcf == ctx->llcf && r->uri.data == ctx->uri.data) {
+    if (llcf == ctx->where && r->uri.data == ctx->uri.data) {
         return NGX_DECLINED;
     }
 
@@ -303,16 +329,25 @@ ngx_http_llm_budget_again(ngx_http_request_t *r,
         return NGX_HTTP_FORBIDDEN;
     }
 
-    ctx->llcf = llcf;
+    ctx->where = llcf;
+    ctx->provider = llcf->provider;
 
-    if (llcf->provider) {
-        ctx->provider = llcf->provider;
-    }
+    if (ctx->state == NGX_HTTP_LLM_BUDGET_ADMITTED) {
 
-    if (ctx->state == NGX_HTTP_LLM_BUDGET_ADMITTED
-        && ngx_http_llm_budget_body_splice(r, ctx) != NGX_OK)
-    {
-        return NGX_ERROR;
+        rc = ngx_http_llm_budget_reprice(r, ctx);
+
+        if (rc == NGX_DECLINED) {
+            return ngx_http_llm_budget_deny(r, ctx, NGX_HTTP_BAD_GATEWAY,
+                                            "fallback_exceeds_hold",
+                                            "The fallback provider costs more "
+                                            "than was held.");
+        }
+
+        if (rc != NGX_OK
+            || ngx_http_llm_budget_body_splice(r, ctx) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
     }
 
     return ngx_http_llm_budget_forward(r, ctx) == NGX_OK ? NGX_DECLINED
@@ -333,9 +368,7 @@ ngx_http_llm_budget_find_endpoint(ngx_http_request_t *r,
     if (llmb_endpoint_check_path(ngx_http_llm_budget_view(&r->uri))
         != LLMB_OK)
     {
-        return ngx_http_llm_budget_deny(r, ctx, NGX_HTTP_NOT_FOUND,
-                                        "endpoint_not_allowed",
-                                        "This path is not served here.");
+        return ngx_http_llm_budget_deny_endpoint(r, ctx);
     }
 
     if (r->headers_in.upgrade
@@ -377,15 +410,43 @@ ngx_http_llm_budget_find_endpoint(ngx_http_request_t *r,
     if (ctx->endpoint == NULL
         || ctx->endpoint->kind == LLMB_ENDPOINT_REFUSED)
     {
-        return ngx_http_llm_budget_deny(r, ctx, NGX_HTTP_NOT_FOUND,
-                                        "endpoint_not_allowed",
-                                        "This method and path are not served "
-                                        "here.");
+        return ngx_http_llm_budget_deny_endpoint(r, ctx);
     }
 
     ctx->dialect = ctx->endpoint->dialect;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_deny_endpoint(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    u_char     *p;
+    size_t      len;
+    ngx_str_t   path;
+
+    path.data = r->uri.data;
+    path.len = ngx_min(r->uri.len, NGX_HTTP_LLM_BUDGET_PATH_SHOWN);
+
+    len = r->method_name.len + path.len + sizeof("  is not served here.");
+
+    p = ngx_pnalloc(r->pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_http_llm_budget_deny(r, ctx, NGX_HTTP_NOT_FOUND,
+                                    "endpoint_not_allowed", "");
+
+    ctx->refusal.message.data = p;
+    ctx->refusal.message.len = (size_t)
+                               (ngx_snprintf(p, len, "%V %V is not served "
+                                             "here.", &r->method_name, &path)
+                                - p);
+
+    return NGX_ABORT;
 }
 
 

@@ -8,6 +8,7 @@
 
 
 #include "http/ngx_http_llm_budget_api.h"
+#include "http/ngx_http_llm_budget_conf.h"
 #include "http/ngx_http_llm_budget_store.h"
 
 #include "core/llmb_out.h"
@@ -40,14 +41,29 @@ static ngx_int_t ngx_http_llm_budget_api_push(ngx_http_request_t *r,
 char *
 ngx_http_llm_budget_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
+    ngx_http_llm_budget_loc_conf_t  *llcf = conf;
+
     ngx_http_core_loc_conf_t  *clcf;
+
+    if (llcf->api) {
+        return "is duplicate";
+    }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
     if (clcf->handler) {
-        return "is duplicate";
+        return "shares its location with another content handler, as of "
+               "proxy_pass: give it a location of its own";
     }
 
+    llcf->api_place = ngx_http_llm_budget_place(cf);
+    if (llcf->api_place == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    /* a handler that comes after it, or "llm_budget on": seen at the merge */
+
+    llcf->api = ngx_http_llm_budget_api_handler;
     clcf->handler = ngx_http_llm_budget_api_handler;
 
     return NGX_CONF_OK;
@@ -303,6 +319,16 @@ ngx_http_llm_budget_api_account(llmb_out_t *out,
     llmb_out_int(out, account->spent);
     llmb_out_text(out, ",\"held\":");
     llmb_out_int(out, account->held);
+    if (account->unit == LLMB_UNIT_USD) {
+        llmb_out_text(out, ",\"limit_usd\":\"");
+        llmb_out_nusd(out, account->limit);
+        llmb_out_text(out, "\",\"spent_usd\":\"");
+        llmb_out_nusd(out, account->spent);
+        llmb_out_text(out, "\",\"held_usd\":\"");
+        llmb_out_nusd(out, account->held);
+        llmb_out_text(out, "\"");
+    }
+
     llmb_out_text(out, ",\"pending\":");
     llmb_out_int(out, (int64_t) account->pending);
     llmb_out_text(out, "}");

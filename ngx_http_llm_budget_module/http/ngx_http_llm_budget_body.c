@@ -229,7 +229,11 @@ ngx_http_llm_budget_body_refuse(ngx_http_request_t *r,
         p = ngx_sprintf(p, " \"%V\"", &refusal->param);
     }
 
-    p = ngx_sprintf(p, " at byte %uL.", req->error_offset);
+    if (req->error_offset) {
+        p = ngx_sprintf(p, " at byte %uL", req->error_offset);
+    }
+
+    *p++ = '.';
 
     refusal->message.len = (size_t) (p - refusal->message.data);
 }
@@ -273,6 +277,13 @@ ngx_http_llm_budget_body_gather(ngx_http_request_t *r,
 
     for (cl = bufs; cl; cl = cl->next) {
         n = (size_t) ngx_buf_size(cl->buf);
+
+        if (n == 0) {
+
+            /* the end of a chunked body is a buffer of nothing */
+
+            continue;
+        }
 
         if (ngx_buf_in_memory(cl->buf)) {
             ngx_memcpy(p, cl->buf->pos, n);

@@ -23,6 +23,9 @@
 #define NGX_HTTP_LLM_BUDGET_OUTPUT_DEFAULT  1024
 
 
+static ngx_uint_t ngx_http_llm_budget_bad_method(ngx_str_t *method);
+
+
 void *
 ngx_http_llm_budget_create_main_conf(ngx_conf_t *cf)
 {
@@ -51,27 +54,40 @@ ngx_http_llm_budget_init_main_conf(ngx_conf_t *cf, void *conf)
 {
     ngx_http_llm_budget_main_conf_t  *lmcf = conf;
 
-    ngx_uint_t   i;
-    llmb_str_t  *alias;
+    ngx_uint_t                     i;
+    llmb_str_t                    *alias;
+    ngx_http_llm_budget_place_t  **place;
 
     ngx_conf_init_uint_value(lmcf->expire, 1);
 
-    lmcf->prices.aliases = lmcf->aliases.elts;
-    lmcf->prices.n_aliases = (unsigned) (lmcf->aliases.nelts / 2);
+    /* looked up before the aliases are there: none is the target of another */
 
     alias = lmcf->aliases.elts;
+    place = lmcf->alias_places.elts;
 
     for (i = 0; i < lmcf->aliases.nelts; i += 2) {
 
         if (llmb_price_find(&lmcf->prices, &alias[i + 1], NULL) == NULL) {
-            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                          "llm_budget: llm_budget_price_alias \"%V\": model "
-                          "\"%V\" is not in the prices",
-                          ngx_http_llm_budget_unview(&alias[i]),
-                          ngx_http_llm_budget_unview(&alias[i + 1]));
+            ngx_http_llm_budget_place_error(NGX_LOG_EMERG, cf, place[i / 2],
+                            "llm_budget: llm_budget_price_alias \"%V\": model "
+                            "\"%V\" is not in the prices: add it to the price "
+                            "file, or name a model that is there",
+                            ngx_http_llm_budget_unview(&alias[i]),
+                            ngx_http_llm_budget_unview(&alias[i + 1]));
             return NGX_CONF_ERROR;
         }
+
+        if (llmb_price_find(&lmcf->prices, &alias[i], NULL) != NULL) {
+            ngx_http_llm_budget_place_error(NGX_LOG_WARN, cf, place[i / 2],
+                            "llm_budget: llm_budget_price_alias \"%V\" has no "
+                            "effect: the prices have a model of that name; "
+                            "remove one of them",
+                            ngx_http_llm_budget_unview(&alias[i]));
+        }
     }
+
+    lmcf->prices.aliases = lmcf->aliases.elts;
+    lmcf->prices.n_aliases = (unsigned) (lmcf->aliases.nelts / 2);
 
     return NGX_CONF_OK;
 }
@@ -102,6 +118,9 @@ ngx_http_llm_budget_create_loc_conf(ngx_conf_t *cf)
     conf->show_amounts = NGX_CONF_UNSET;
     conf->hold_timeout = NGX_CONF_UNSET_MSEC;
     conf->max_body = NGX_CONF_UNSET_SIZE;
+    conf->enable_place = NGX_CONF_UNSET_PTR;
+    conf->provider_place = NGX_CONF_UNSET_PTR;
+    conf->unknown_place = NGX_CONF_UNSET_PTR;
 
     return conf;
 }
@@ -115,6 +134,17 @@ ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     llmb_estimate_conf_t             *est;
     ngx_http_llm_budget_main_conf_t  *lmcf;
+
+    if (conf->api) {
+
+        if (ngx_http_llm_budget_check_api(cf, conf) != NGX_CONF_OK) {
+            return NGX_CONF_ERROR;
+        }
+
+        /* reading the ledger is not metered, whatever the server says */
+
+        conf->enable = 0;
+    }
 
     ngx_conf_merge_value(conf->enable, prev->enable, 0);
     ngx_conf_merge_ptr_value(conf->keys, prev->keys, NULL);
@@ -152,6 +182,10 @@ ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                               64 * 1024 * 1024);
     ngx_conf_merge_str_value(conf->unknown_model, prev->unknown_model, "");
 
+    ngx_conf_merge_ptr_value(conf->enable_place, prev->enable_place, NULL);
+    ngx_conf_merge_ptr_value(conf->provider_place, prev->provider_place, NULL);
+    ngx_conf_merge_ptr_value(conf->unknown_place, prev->unknown_place, NULL);
+
     est = &conf->estimate;
 
     est->bytes_per_token = conf->bytes_per_token;
@@ -169,6 +203,20 @@ ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_llm_budget_module);
 
     return ngx_http_llm_budget_check_loc(cf, lmcf, conf);
+}
+
+
+char *
+ngx_http_llm_budget_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_llm_budget_loc_conf_t  *llcf = conf;
+
+    llcf->enable_place = ngx_http_llm_budget_place(cf);
+    if (llcf->enable_place == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_conf_set_flag_slot(cf, cmd, conf);
 }
 
 
@@ -194,7 +242,8 @@ ngx_http_llm_budget_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (size == NGX_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: invalid zone size \"%V\"", &value[2]);
+                           "llm_budget: invalid zone size \"%V\": give a "
+                           "size, as 32m", &value[2]);
         return NGX_CONF_ERROR;
     }
 
@@ -205,8 +254,9 @@ ngx_http_llm_budget_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    lmcf->store = ngx_http_llm_budget_shm_create(cf, &value[1], (size_t) size,
-                                                 &lmcf->shm_zone);
+    lmcf->store = ngx_http_llm_budget_store_create(cf, &value[1],
+                                                   (size_t) size,
+                                                   &lmcf->shm_zone);
 
     return lmcf->store ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
@@ -310,10 +360,21 @@ ngx_http_llm_budget_endpoint(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     endpoint->path = *ngx_http_llm_budget_view(&value[2]);
     endpoint->dialect = llmb_dialect_guess(&endpoint->path);
 
-    if (llmb_endpoint_check_path(&endpoint->path) != LLMB_OK) {
+    if (ngx_http_llm_budget_bad_method(&value[1])) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: invalid endpoint path \"%V\"",
-                           &value[2]);
+                           "llm_budget: invalid endpoint method \"%V\": it is "
+                           "in capital letters", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    if (llmb_endpoint_check_path(&endpoint->path) != LLMB_OK
+        || ngx_strlchr(value[2].data, value[2].data + value[2].len, '?'))
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: invalid endpoint path \"%V\": it "
+                           "begins with \"/\", and has no empty segment, "
+                           "\".\", \"..\", \"%%\", \";\", \"\\\", \"?\" or "
+                           "control character", &value[2]);
         return NGX_CONF_ERROR;
     }
 
@@ -358,6 +419,21 @@ ngx_http_llm_budget_endpoint(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+static ngx_uint_t
+ngx_http_llm_budget_bad_method(ngx_str_t *method)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < method->len; i++) {
+        if (method->data[i] < 'A' || method->data[i] > 'Z') {
+            return 1;
+        }
+    }
+
+    return method->len == 0;
+}
+
+
 char *
 ngx_http_llm_budget_reserve(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -399,7 +475,8 @@ ngx_http_llm_budget_reserve(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         } else {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "llm_budget: invalid parameter \"%V\" of "
-                               "llm_budget_reserve", &value[i]);
+                               "llm_budget_reserve: it takes output= and "
+                               "bytes_per_token=", &value[i]);
             return NGX_CONF_ERROR;
         }
 
@@ -408,8 +485,8 @@ ngx_http_llm_budget_reserve(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
         if (n == NGX_ERROR || n < 1 || n > 100000000) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "llm_budget: invalid value in \"%V\"",
-                               &value[i]);
+                               "llm_budget: invalid value in \"%V\": it is a "
+                               "number from 1 to 100000000", &value[i]);
             return NGX_CONF_ERROR;
         }
 
@@ -469,6 +546,11 @@ ngx_http_llm_budget_unknown_model(ngx_conf_t *cf, ngx_command_t *cmd,
 
     if (ngx_strncmp(value[1].data, "price_as=", 9) != 0 || value[1].len == 9) {
         return "must be \"deny\" or \"price_as=MODEL\"";
+    }
+
+    llcf->unknown_place = ngx_http_llm_budget_place(cf);
+    if (llcf->unknown_place == NULL) {
+        return NGX_CONF_ERROR;
     }
 
     llcf->unknown_model.data = value[1].data + 9;

@@ -19,6 +19,8 @@ void *ngx_http_llm_budget_create_loc_conf(ngx_conf_t *cf);
 char *ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 
+char *ngx_http_llm_budget_enable(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 char *ngx_http_llm_budget_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_llm_budget_prices(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -44,6 +46,22 @@ char *ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_llm_budget_degrade(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+
+/* post handlers of llm_budget_hold_timeout and llm_budget_max_body */
+char *ngx_http_llm_budget_check_timeout(ngx_conf_t *cf, void *post,
+    void *data);
+char *ngx_http_llm_budget_check_body(ngx_conf_t *cf, void *post, void *data);
+
+/* The place of the directive being read; NULL: no memory. */
+ngx_http_llm_budget_place_t *ngx_http_llm_budget_place(ngx_conf_t *cf);
+
+/* Logs as ngx_conf_log_error() does, but with the place given, or none. */
+void ngx_cdecl ngx_http_llm_budget_place_error(ngx_uint_t level,
+    ngx_conf_t *cf, ngx_http_llm_budget_place_t *place, const char *fmt, ...);
+
+/* Checks a location of llm_budget_api before its merge. */
+char *ngx_http_llm_budget_check_api(ngx_conf_t *cf,
+    ngx_http_llm_budget_loc_conf_t *conf);
 
 /* Checks a metered location after its merge; makes a zone if there is none. */
 char *ngx_http_llm_budget_check_loc(ngx_conf_t *cf,

@@ -17,6 +17,7 @@ static char *ngx_http_llm_budget_limit_amount(ngx_conf_t *cf,
     ngx_str_t *text);
 static ngx_http_complex_value_t *ngx_http_llm_budget_compile(ngx_conf_t *cf,
     ngx_str_t *text);
+static ngx_uint_t ngx_http_llm_budget_bad_name(ngx_str_t *name);
 static char *ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
     ngx_http_llm_budget_rung_t *rung, ngx_str_t *arg);
 static char *ngx_http_llm_budget_degrade_drop(ngx_conf_t *cf,
@@ -52,7 +53,9 @@ ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "llm_budget: duplicate limit \"%V\" in one "
-                               "location", &value[1]);
+                               "location: one directive takes several units; "
+                               "another period needs another name",
+                               &value[1]);
             return NGX_CONF_ERROR;
         }
     }
@@ -68,8 +71,15 @@ ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "needs a name before its parameters";
     }
 
-    if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '/')) {
-        return "has a \"/\" in the limit's name";
+    if (ngx_http_llm_budget_bad_name(&value[1])) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: invalid name \"%V\" of a limit: it has "
+                           "1 to 64 letters, digits, \"_\", \".\" or \"-\"%s",
+                           &value[1],
+                           ngx_strchr(value[1].data, '$')
+                           ? ", and takes no variables: those are for key="
+                           : "");
+        return NGX_CONF_ERROR;
     }
 
     limit = ngx_array_push(llcf->limits);
@@ -78,6 +88,11 @@ ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     ngx_memzero(limit, sizeof(ngx_http_llm_budget_limit_t));
+
+    limit->place = ngx_http_llm_budget_place(cf);
+    if (limit->place == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
     limit->name = value[1];
     limit->period = LLMB_PERIOD_LIFETIME;
@@ -102,6 +117,16 @@ ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                "output_tokens=, requests= or concurrency=";
     }
 
+    if (!limit->period_set
+        && (n > 1 || (limit->amount[LLMB_UNIT_CONCURRENCY] == NULL
+                      && limit->fixed[LLMB_UNIT_CONCURRENCY] == -1)))
+    {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                           "llm_budget: limit \"%V\" has no \"per=\": it is "
+                           "for a lifetime and never resets; write per=month, "
+                           "or per=lifetime if that is meant", &limit->name);
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -122,11 +147,28 @@ ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
     }
 
     if (ngx_strncmp(arg->data, "key=", 4) == 0) {
+
+        if (limit->key) {
+            return "has a duplicate \"key=\"";
+        }
+
+        if (text.len == 0) {
+            return "has an empty \"key=\" and would never apply: leave it out "
+                   "for an account for each caller, or write key=all for one "
+                   "of all callers";
+        }
+
         limit->key = ngx_http_llm_budget_compile(cf, &text);
         return limit->key ? NGX_CONF_OK : NGX_CONF_ERROR;
     }
 
     if (ngx_strncmp(arg->data, "per=", 4) == 0) {
+
+        if (limit->period_set) {
+            return "has a duplicate \"per=\"";
+        }
+
+        limit->period_set = 1;
 
         if (llmb_period_parse(ngx_http_llm_budget_view(&text), &limit->period)
             == LLMB_OK)
@@ -140,7 +182,21 @@ ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
-    if (ngx_strncmp(arg->data, "code=", 5) == 0 && text.len) {
+    if (ngx_strncmp(arg->data, "code=", 5) == 0) {
+
+        if (limit->code.len) {
+            return "has a duplicate \"code=\"";
+        }
+
+        if (ngx_http_llm_budget_bad_name(&text)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "llm_budget: invalid parameter \"%V\" of limit "
+                               "\"%V\": a code has 1 to 64 letters, digits, "
+                               "\"_\", \".\" or \"-\", and no variables",
+                               arg, &limit->name);
+            return NGX_CONF_ERROR;
+        }
+
         limit->code = text;
         return NGX_CONF_OK;
     }
@@ -148,9 +204,33 @@ ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
 invalid:
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                       "llm_budget: invalid parameter \"%V\" of limit \"%V\"",
-                       arg, &limit->name);
+                       "llm_budget: invalid parameter \"%V\" of limit "
+                       "\"%V\": it takes usd=, tokens=, input_tokens=, "
+                       "output_tokens=, requests=, concurrency=, key=, per= "
+                       "and code=", arg, &limit->name);
     return NGX_CONF_ERROR;
+}
+
+
+/* of a limit, or a code: they go into accounts, headers and logs as they are */
+
+static ngx_uint_t
+ngx_http_llm_budget_bad_name(ngx_str_t *name)
+{
+    u_char  ch;
+    size_t  i;
+
+    for (i = 0; i < name->len; i++) {
+        ch = name->data[i];
+
+        if ((ch < 'a' || ch > 'z') && (ch < 'A' || ch > 'Z')
+            && (ch < '0' || ch > '9') && ch != '_' && ch != '.' && ch != '-')
+        {
+            return 1;
+        }
+    }
+
+    return name->len == 0 || name->len > NGX_HTTP_LLM_BUDGET_NAME_MAX;
 }
 
 
@@ -162,7 +242,8 @@ ngx_http_llm_budget_limit_amount(ngx_conf_t *cf,
     if (limit->amount[unit] || limit->fixed[unit] != -1) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "llm_budget: duplicate amount \"%V\" of limit "
-                           "\"%V\"", arg, &limit->name);
+                           "\"%V\": another amount of a unit needs a limit of "
+                           "another name", arg, &limit->name);
         return NGX_CONF_ERROR;
     }
 
@@ -251,6 +332,11 @@ ngx_http_llm_budget_degrade(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
+    rung->place = ngx_http_llm_budget_place(cf);
+    if (rung->place == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
     rung->at = 100;
     rung->max_output = -1;
 
@@ -277,7 +363,11 @@ ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
 {
     ngx_str_t      name, text;
     ngx_int_t      n;
+    const char    *cure;
     ngx_keyval_t  *map;
+
+    cure = "it takes FROM=TO, at=, of=, drop=, max_output= and pass=, each "
+           "with a value";
 
     if (ngx_http_llm_budget_split(arg, &name, &text) != NGX_OK
         || text.len == 0)
@@ -294,6 +384,7 @@ ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
         n = ngx_atoi(text.data, text.len);
 
         if (n == NGX_ERROR || n > 100) {
+            cure = "at= is a percentage from 0 to 100, as at=75%";
             goto invalid;
         }
 
@@ -314,6 +405,7 @@ ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
         rung->max_output = ngx_atoi(text.data, text.len);
 
         if (rung->max_output < 1) {
+            cure = "max_output= is a number of tokens, at least 1";
             goto invalid;
         }
 
@@ -339,7 +431,7 @@ invalid:
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "llm_budget: invalid parameter \"%V\" of "
-                       "llm_budget_degrade", arg);
+                       "llm_budget_degrade: %s", arg, cure);
     return NGX_CONF_ERROR;
 }
 
@@ -353,7 +445,9 @@ ngx_http_llm_budget_degrade_drop(ngx_conf_t *cf,
 
     static ngx_str_t  kept[] = {
         ngx_string("model"), ngx_string("messages"), ngx_string("input"),
-        ngx_string("prompt"), ngx_string("stream"), ngx_null_string
+        ngx_string("prompt"), ngx_string("stream"),
+        ngx_string("max_tokens"), ngx_string("max_completion_tokens"),
+        ngx_string("max_output_tokens"), ngx_null_string
     };
 
     p = text->data;
@@ -367,7 +461,7 @@ ngx_http_llm_budget_degrade_drop(ngx_conf_t *cf,
         }
 
         if (comma == p) {
-            return "has an empty name in \"drop=\"";
+            return "has an empty name in \"drop=\": write drop=MEMBER,MEMBER";
         }
 
         if (rung->drops.nelts == NGX_HTTP_LLM_BUDGET_DROPS) {
@@ -387,8 +481,9 @@ ngx_http_llm_budget_degrade_drop(ngx_conf_t *cf,
                 && ngx_memcmp(drop->data, text->data, text->len) == 0)
             {
                 ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                                   "llm_budget: \"%V\" cannot be dropped",
-                                   text);
+                                   "llm_budget: \"%V\" cannot be dropped, as "
+                                   "it decides what a call costs: leave it "
+                                   "out of \"drop=\"", text);
                 return NGX_CONF_ERROR;
             }
         }

@@ -21,6 +21,9 @@ static char *ngx_http_llm_budget_prices_load(ngx_conf_t *cf, ngx_str_t *name,
 static void *ngx_http_llm_budget_prices_alloc(void *data, size_t size);
 static char *ngx_http_llm_budget_prices_compare(ngx_conf_t *cf,
     llmb_price_table_t *prices);
+static ngx_int_t ngx_http_llm_budget_row_compare(ngx_conf_t *cf,
+    const llmb_price_t *was, const llmb_price_t *is,
+    const llmb_price_row_t *row);
 static ngx_uint_t ngx_http_llm_budget_price_jumped(int64_t was, int64_t is);
 
 
@@ -171,13 +174,22 @@ ngx_http_llm_budget_prices_compare(ngx_conf_t *cf, llmb_price_table_t *prices)
     const llmb_price_t               *was, *is;
     ngx_http_llm_budget_main_conf_t  *old;
 
-    static const ngx_uint_t  rates[] = { LLMB_RATE_INPUT, LLMB_RATE_OUTPUT };
-
     if (cf->cycle->old_cycle == NULL
         || ngx_is_init_cycle(cf->cycle->old_cycle)
-        || cf->cycle->old_cycle->conf_ctx[ngx_http_module.index] == NULL
-        || ngx_http_llm_budget_module.ctx_index == NGX_CONF_UNSET_UINT)
+        || cf->cycle->old_cycle->conf_ctx[ngx_http_module.index] == NULL)
     {
+        return NGX_CONF_OK;
+    }
+
+    /* loaded by this reload, the old arrays have no place for us */
+
+    for (i = 0; cf->cycle->old_cycle->modules[i]; i++) {
+        if (cf->cycle->old_cycle->modules[i] == &ngx_http_llm_budget_module) {
+            break;
+        }
+    }
+
+    if (cf->cycle->old_cycle->modules[i] == NULL) {
         return NGX_CONF_OK;
     }
 
@@ -199,10 +211,42 @@ ngx_http_llm_budget_prices_compare(ngx_conf_t *cf, llmb_price_table_t *prices)
             continue;
         }
 
-        for (k = 0; k < sizeof(rates) / sizeof(rates[0]); k++) {
+        for (k = 0; k < is->n_rows; k++) {
+            if (ngx_http_llm_budget_row_compare(cf, was, is, &is->row[k])
+                != NGX_OK)
+            {
+                return NGX_CONF_ERROR;
+            }
+        }
+    }
 
-            if (!ngx_http_llm_budget_price_jumped(was->row[0].rate[rates[k]],
-                                                  is->row[0].rate[rates[k]]))
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_row_compare(ngx_conf_t *cf, const llmb_price_t *was,
+    const llmb_price_t *is, const llmb_price_row_t *row)
+{
+    ngx_uint_t               i, k;
+    const llmb_price_row_t  *old;
+
+    static const char *const  names[] = {
+        "input", "cached input", "cache write", "1h cache write", "output",
+        "audio input", "audio output"
+    };
+
+    for (i = 0; i < was->n_rows; i++) {
+
+        old = &was->row[i];
+
+        if (old->tier != row->tier || old->above != row->above) {
+            continue;
+        }
+
+        for (k = 0; k < LLMB_RATES; k++) {
+
+            if (!ngx_http_llm_budget_price_jumped(old->rate[k], row->rate[k]))
             {
                 continue;
             }
@@ -212,17 +256,15 @@ ngx_http_llm_budget_prices_compare(ngx_conf_t *cf, llmb_price_table_t *prices)
                                "from %L to %L pico-USD per token, by more "
                                "than a factor of %d; correct the file, or "
                                "restart nginx if it is meant",
-                               rates[k] == LLMB_RATE_INPUT ? "input"
-                                                           : "output",
+                               names[k],
                                ngx_http_llm_budget_unview(&is->name),
-                               was->row[0].rate[rates[k]],
-                               is->row[0].rate[rates[k]],
+                               old->rate[k], row->rate[k],
                                NGX_HTTP_LLM_BUDGET_PRICE_JUMP);
-            return NGX_CONF_ERROR;
+            return NGX_ERROR;
         }
     }
 
-    return NGX_CONF_OK;
+    return NGX_OK;
 }
 
 
@@ -247,14 +289,33 @@ ngx_http_llm_budget_price_alias(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_budget_main_conf_t  *lmcf = conf;
 
-    ngx_str_t                        *value;
-    llmb_str_t                       *pair;
+    ngx_str_t                     *value;
+    llmb_str_t                    *pair;
+    ngx_uint_t                     i;
+    ngx_http_llm_budget_place_t  **place;
 
     if (lmcf->aliases.elts == NULL
-        && ngx_array_init(&lmcf->aliases, cf->pool, 8, sizeof(llmb_str_t))
-           != NGX_OK)
+        && (ngx_array_init(&lmcf->aliases, cf->pool, 8, sizeof(llmb_str_t))
+            != NGX_OK
+            || ngx_array_init(&lmcf->alias_places, cf->pool, 4,
+                              sizeof(ngx_http_llm_budget_place_t *))
+               != NGX_OK))
     {
         return NGX_CONF_ERROR;
+    }
+
+    value = cf->args->elts;
+    pair = lmcf->aliases.elts;
+
+    for (i = 0; i < lmcf->aliases.nelts; i += 2) {
+        if (pair[i].len == value[1].len
+            && ngx_memcmp(pair[i].data, value[1].data, value[1].len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "llm_budget: duplicate price alias \"%V\": "
+                               "keep one of them", &value[1]);
+            return NGX_CONF_ERROR;
+        }
     }
 
     pair = ngx_array_push_n(&lmcf->aliases, 2);
@@ -262,10 +323,15 @@ ngx_http_llm_budget_price_alias(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    value = cf->args->elts;
-
     pair[0] = *ngx_http_llm_budget_view(&value[1]);
     pair[1] = *ngx_http_llm_budget_view(&value[2]);
 
-    return NGX_CONF_OK;
+    place = ngx_array_push(&lmcf->alias_places);
+    if (place == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    *place = ngx_http_llm_budget_place(cf);
+
+    return *place ? NGX_CONF_OK : NGX_CONF_ERROR;
 }

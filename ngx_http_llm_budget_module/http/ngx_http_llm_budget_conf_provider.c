@@ -17,6 +17,9 @@ static char *ngx_http_llm_budget_provider_secret(ngx_conf_t *cf,
     ngx_str_t *secret, ngx_str_t *value);
 static char *ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf,
     ngx_str_t *secret, ngx_str_t *name);
+static char *ngx_http_llm_budget_provider_carrier(ngx_conf_t *cf,
+    ngx_http_llm_budget_provider_t *provider, ngx_str_t *value);
+static ngx_uint_t ngx_http_llm_budget_provider_sendable(ngx_str_t *secret);
 
 
 /* a credential's file */
@@ -69,7 +72,15 @@ ngx_http_llm_budget_provider(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     if (provider->upstream.len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: provider \"%V\" has no \"pass\"",
+                           "llm_budget: provider \"%V\" has no \"pass\": add "
+                           "\"pass URL;\" to it", &provider->name);
+        return NGX_CONF_ERROR;
+    }
+
+    if (!ngx_http_llm_budget_provider_sendable(&provider->api_key)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: the api_key of provider \"%V\" has a "
+                           "line break or a control character in it",
                            &provider->name);
         return NGX_CONF_ERROR;
     }
@@ -94,7 +105,6 @@ ngx_http_llm_budget_provider_line(ngx_conf_t *cf, ngx_command_t *dummy,
     void *conf)
 {
     ngx_str_t                       *value;
-    ngx_uint_t                       i;
     ngx_http_llm_budget_provider_t  *provider;
 
     value = cf->args->elts;
@@ -108,27 +118,36 @@ ngx_http_llm_budget_provider_line(ngx_conf_t *cf, ngx_command_t *dummy,
     }
 
     if (ngx_strcmp(value[0].data, "pass") == 0) {
+
+        if (provider->upstream.len) {
+            return "llm_budget: duplicate \"pass\" in a provider";
+        }
+
         return ngx_http_llm_budget_provider_url(cf, provider, &value[1]);
     }
 
     if (ngx_strcmp(value[0].data, "host") == 0) {
+
+        if (provider->host.len) {
+            return "llm_budget: duplicate \"host\" in a provider";
+        }
+
         provider->host = value[1];
         return NGX_CONF_OK;
     }
 
     if (ngx_strcmp(value[0].data, "api_key") == 0) {
+
+        if (provider->api_key.len) {
+            return "llm_budget: duplicate \"api_key\" in a provider";
+        }
+
         return ngx_http_llm_budget_provider_secret(cf, &provider->api_key,
                                                    &value[1]);
     }
 
     if (ngx_strcmp(value[0].data, "api_key_header") == 0) {
-
-        for (i = 0; i < value[1].len; i++) {
-            value[1].data[i] = ngx_tolower(value[1].data[i]);
-        }
-
-        provider->carrier = value[1];
-        return NGX_CONF_OK;
+        return ngx_http_llm_budget_provider_carrier(cf, provider, &value[1]);
     }
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -220,7 +239,8 @@ ngx_http_llm_budget_provider_secret(ngx_conf_t *cf, ngx_str_t *secret,
         if (env == NULL || env[0] == '\0') {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "llm_budget: the environment has no \"%s\" for "
-                               "api_key", value->data + 4);
+                               "api_key: set it for nginx, or use file:PATH",
+                               value->data + 4);
             return NGX_CONF_ERROR;
         }
 
@@ -237,7 +257,9 @@ ngx_http_llm_budget_provider_secret(ngx_conf_t *cf, ngx_str_t *secret,
 
     if (value->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: api_key is empty");
+                           "llm_budget: api_key is empty: give file:PATH, "
+                           "env:NAME or the credential, or leave api_key out "
+                           "if clients send their own");
         return NGX_CONF_ERROR;
     }
 
@@ -287,8 +309,9 @@ ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf, ngx_str_t *secret,
 
     if (n <= 0 || n == NGX_HTTP_LLM_BUDGET_SECRET_MAX) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: there is no credential in \"%V\"",
-                           name);
+                           "llm_budget: there is no credential in \"%V\": it "
+                           "has the credential alone, of less than %d bytes",
+                           name, NGX_HTTP_LLM_BUDGET_SECRET_MAX);
         return NGX_CONF_ERROR;
     }
 
@@ -305,6 +328,59 @@ ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf, ngx_str_t *secret,
 }
 
 
+/* the name of a header; kept in lower case */
+
+static char *
+ngx_http_llm_budget_provider_carrier(ngx_conf_t *cf,
+    ngx_http_llm_budget_provider_t *provider, ngx_str_t *value)
+{
+    u_char      ch;
+    ngx_uint_t  i;
+
+    if (provider->carrier.len) {
+        return "llm_budget: duplicate \"api_key_header\" in a provider";
+    }
+
+    for (i = 0; i < value->len; i++) {
+        ch = ngx_tolower(value->data[i]);
+
+        if ((ch < 'a' || ch > 'z') && (ch < '0' || ch > '9') && ch != '-') {
+            break;
+        }
+    }
+
+    if (value->len == 0 || i < value->len) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "llm_budget: invalid header name \"%V\" in "
+                           "api_key_header: it has letters, digits and \"-\"",
+                           value);
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_strlow(value->data, value->data, value->len);
+    provider->carrier = *value;
+
+    return NGX_CONF_OK;
+}
+
+
+/* it becomes a header as it is, and must not become two */
+
+static ngx_uint_t
+ngx_http_llm_budget_provider_sendable(ngx_str_t *secret)
+{
+    size_t  i;
+
+    for (i = 0; i < secret->len; i++) {
+        if (secret->data[i] < 0x20 || secret->data[i] == 0x7f) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
 char *
 ngx_http_llm_budget_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -317,6 +393,11 @@ ngx_http_llm_budget_pass(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     value = cf->args->elts;
+
+    llcf->provider_place = ngx_http_llm_budget_place(cf);
+    if (llcf->provider_place == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
     llcf->provider = ngx_http_llm_budget_provider_find(cf, &value[1]);
 

@@ -98,7 +98,7 @@ ngx_http_llm_budget_edit_drops(ngx_http_llm_budget_ctx_t *ctx,
 
     static const llmb_str_t  empty = { 0, NULL };
 
-    if (ctx->rungs == 0 || ctx->llcf->rungs == NULL) {
+    if (ctx->rungs == 0) {
         return LLMB_OK;
     }
 
@@ -182,7 +182,7 @@ ngx_http_llm_budget_edit_model(ngx_http_request_t *r,
 }
 
 
-/* every ceiling the request gave is set, so that none can stand above */
+/* every ceiling the request gave is lowered, so that none can stand above */
 
 static llmb_rc_e
 ngx_http_llm_budget_edit_ceiling(ngx_http_llm_budget_ctx_t *ctx,
@@ -223,14 +223,18 @@ ngx_http_llm_budget_edit_ceiling(ngx_http_llm_budget_ctx_t *ctx,
             continue;
         }
 
+        set |= (ngx_strcmp(names[i], name) == 0);
+
+        if (member[i]->is_set && member[i]->value <= ctx->clamp) {
+            continue;
+        }
+
         rc = llmb_edits_add(edits, member[i]->range.start,
                             member[i]->range.end, &value);
 
         if (rc != LLMB_OK) {
             return rc;
         }
-
-        set |= (ngx_strcmp(names[i], name) == 0);
     }
 
     if (set) {

@@ -59,16 +59,18 @@ ngx_http_llm_budget_header_filter(ngx_http_request_t *r)
     ctx = ngx_http_llm_budget_get_ctx(r);
     u = r->upstream;
 
-    /* an upstream that is still at work has its cleanup */
+    /* an upstream that is still at work has its cleanup, a cache hit none */
 
-    if (u == NULL || u->cleanup == NULL) {
+    if (u == NULL || (u->cleanup == NULL && !r->cached)) {
 
         llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_budget_module);
 
         if (llcf->enable && r->err_status >= NGX_HTTP_BAD_REQUEST
             && r->headers_out.status == r->err_status
-            && (ctx ? (r->uri.len == ctx->uri.len || ctx->uri.len == 0)
-                    : !r->internal))
+            && (ctx && ctx->uri.len
+                ? (llcf == ctx->where && r->uri.len == ctx->uri.len
+                   && ngx_memcmp(r->uri.data, ctx->uri.data, r->uri.len) == 0)
+                : !r->internal))
         {
             rc = ngx_http_llm_budget_own_page(r, ctx);
 
@@ -117,8 +119,9 @@ ngx_http_llm_budget_own_page(ngx_http_request_t *r,
         ctx->end = "denied";
     }
 
-    if (ngx_http_llm_budget_refusal_body(r, ctx, &ctx->error_body)
-        != NGX_OK)
+    if (ngx_http_llm_budget_refusal_headers(r, ctx) != NGX_OK
+        || ngx_http_llm_budget_refusal_body(r, ctx, &ctx->error_body)
+           != NGX_OK)
     {
         return NGX_ERROR;
     }
@@ -148,17 +151,29 @@ ngx_http_llm_budget_answer(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+#if (NGX_HTTP_CACHE)
+
+    if (r->cached && r->cache && r->cache->background) {
+
+        /* a subrequest that passes no phase of ours asks for a new answer */
+
+        ngx_http_llm_budget_forfeit(ctx, "cache_hit");
+        return NGX_OK;
+    }
+
+#endif
+
     if (r->cached || r->header_only
+        || r->upstream->headers_in.status_n == NGX_HTTP_NO_CONTENT
         || r->upstream->headers_in.status_n >= NGX_HTTP_SPECIAL_RESPONSE)
     {
         /* a cache hit, an answer without a body, or an error: no tokens */
 
-        ngx_http_llm_budget_close(ctx);
-
-        ctx->end = r->cached ? "cache_hit"
-                   : r->upstream->headers_in.status_n
-                     >= NGX_HTTP_SPECIAL_RESPONSE ? "upstream_error"
-                                                  : "complete";
+        ngx_http_llm_budget_release(ctx,
+                                    r->cached ? "cache_hit"
+                                    : r->upstream->headers_in.status_n
+                                      >= NGX_HTTP_SPECIAL_RESPONSE
+                                      ? "upstream_error" : "complete");
         return NGX_OK;
     }
 
@@ -214,6 +229,17 @@ ngx_http_llm_budget_begin_meter(ngx_http_request_t *r,
                            sizeof("text/event-stream") - 1)
            == 0)
     {
+        if (u->store) {
+            ctx->injected = 0;
+        }
+
+        if (ctx->injected) {
+
+            /* what is cached would be shown to others with our frame */
+
+            u->cacheable = 0;
+        }
+
         if (!u->cacheable && !u->store) {
 
             /* nginx chooses its mode after this filter (NGINX.md 3.3) */
@@ -286,6 +312,13 @@ ngx_http_llm_budget_body_filter(ngx_http_request_t *r, ngx_chain_t *in)
 
     } else {
         ngx_http_llm_budget_keep(ctx);
+    }
+
+    if (in && out == NULL && ctx->busy == NULL) {
+
+        /* all of it is held back or gone */
+
+        return NGX_OK;
     }
 
     rc = ngx_http_llm_budget_next_body_filter(r, out);

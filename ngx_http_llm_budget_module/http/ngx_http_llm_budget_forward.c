@@ -19,6 +19,7 @@ static ngx_int_t ngx_http_llm_budget_add_header(ngx_http_request_t *r,
 static ngx_int_t ngx_http_llm_budget_add_credential(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_cut_query_key(ngx_http_request_t *r);
+static void ngx_http_llm_budget_remember(ngx_http_request_t *r);
 static void ngx_http_llm_budget_mask_key(ngx_str_t *line);
 
 
@@ -49,11 +50,15 @@ ngx_int_t
 ngx_http_llm_budget_forward(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx)
 {
+    ngx_str_t  name, key;
+
     /* what was judged is what is sent: the normalized URI (T05) */
 
     r->valid_unparsed_uri = 0;
 
     if (!ctx->headers_saved) {
+        ngx_http_llm_budget_remember(r);
+
         ctx->headers = r->headers_in.headers;
         ctx->args = r->args;
         ctx->headers_saved = 1;
@@ -61,22 +66,48 @@ ngx_http_llm_budget_forward(ngx_http_request_t *r,
 
     r->args = ctx->args;
 
+    if (ctx->provider && ctx->provider->api_key.len) {
+        ctx->credential = 1;
+    }
+
     if (ngx_http_llm_budget_copy_headers(r, ctx) != NGX_OK) {
         return NGX_ERROR;
     }
 
-    if (ctx->provider == NULL || ctx->provider->api_key.len == 0) {
+    if (ngx_http_llm_budget_query_key(&r->args, &key) == NGX_OK) {
 
-        /* bring your own key: the client's travels */
+        /* URLs are logged: a key does not travel in one */
 
+        if (ngx_http_llm_budget_cut_query_key(r) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ngx_str_set(&name, "x-goog-api-key");
+
+        if (!ctx->credential && key.len
+            && ngx_http_llm_budget_add_header(r, &name, &key) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ctx->provider && ctx->provider->api_key.len) {
+        return ngx_http_llm_budget_add_credential(r, ctx);
+    }
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_forward_bare(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    if (!ctx->headers_saved || !ctx->credential) {
         return NGX_OK;
     }
 
-    if (ngx_http_llm_budget_cut_query_key(r) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_llm_budget_add_credential(r, ctx);
+    return ngx_http_llm_budget_copy_headers(r, ctx);
 }
 
 
@@ -178,12 +209,15 @@ ngx_http_llm_budget_withheld(ngx_http_llm_budget_ctx_t *ctx,
         }
     }
 
-    if (ctx->provider == NULL || ctx->provider->api_key.len == 0) {
+    if (!ctx->credential) {
+
+        /* bring your own key: the client's travels */
+
         return 0;
     }
 
     if (ngx_http_llm_budget_is_carrier(&name)
-        || (ctx->provider->carrier.len == name.len
+        || (ctx->provider && ctx->provider->carrier.len == name.len
             && ngx_memcmp(ctx->provider->carrier.data, name.data, name.len)
                == 0))
     {
@@ -213,6 +247,7 @@ ngx_http_llm_budget_add_header(ngx_http_request_t *r, ngx_str_t *key,
         return NGX_ERROR;
     }
 
+    ngx_http_llm_budget_header_init(h);
     h->key = *key;
     h->value = *value;
 
@@ -222,9 +257,6 @@ ngx_http_llm_budget_add_header(ngx_http_request_t *r, ngx_str_t *key,
     }
 
     h->hash = ngx_hash_strlow(h->lowcase_key, key->data, key->len);
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
 
     return NGX_OK;
 }
@@ -324,20 +356,65 @@ void
 ngx_http_llm_budget_restore(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx)
 {
-    ngx_str_t  value;
-
     if (ctx->headers_saved) {
         r->headers_in.headers = ctx->headers;
         ctx->headers_saved = 0;
     }
 
-    if (ngx_http_llm_budget_query_key(&r->args, &value) == NGX_OK
-        || ngx_http_llm_budget_query_key(&ctx->args, &value) == NGX_OK)
-    {
-        ngx_http_llm_budget_mask_key(&r->request_line);
-        ngx_http_llm_budget_mask_key(&r->unparsed_uri);
-        ngx_http_llm_budget_mask_key(&r->args);
+    ngx_http_llm_budget_mask_key(&r->args);
+    ngx_http_llm_budget_mask_key(&ctx->args);
+}
+
+
+/*
+ * Variables of the client's headers are read before the headers change: nginx
+ * keeps their values, so that no map, header or log ever sees our credential
+ * in "$http_authorization".
+ */
+
+static void
+ngx_http_llm_budget_remember(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i;
+    ngx_http_variable_t        *v;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_get_module_main_conf(r, ngx_http_core_module);
+    v = cmcf->variables.elts;
+
+    for (i = 0; i < cmcf->variables.nelts; i++) {
+
+        if (v[i].name.len > 5
+            && ngx_strncmp(v[i].name.data, "http_", 5) == 0)
+        {
+            (void) ngx_http_get_indexed_variable(r, i);
+        }
     }
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_hide_key(ngx_http_request_t *r)
+{
+    u_char     *p;
+    ngx_str_t   value;
+
+    if (ngx_http_llm_budget_query_key(&r->args, &value) != NGX_OK) {
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, r->args.len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_memcpy(p, r->args.data, r->args.len);
+    r->args.data = p;
+
+    ngx_http_llm_budget_mask_key(&r->request_line);
+    ngx_http_llm_budget_mask_key(&r->unparsed_uri);
+
+    return NGX_OK;
 }
 
 

@@ -21,8 +21,21 @@ ngx_int_t ngx_http_llm_budget_forward(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 
 /*
+ * Masks a key in the request line, for all logs; the query that is forwarded
+ * keeps it.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_llm_budget_hide_key(ngx_http_request_t *r);
+
+/*
+ * Headers without any key, for a subrequest or a location that is not
+ * metered: neither the client's nor ours is for it.  NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_llm_budget_forward_bare(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+
+/*
  * Gives the request its own headers back, for the log, and masks a key in
- * the request line.
+ * its query.
  */
 void ngx_http_llm_budget_restore(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);

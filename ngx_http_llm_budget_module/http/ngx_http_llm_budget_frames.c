@@ -23,6 +23,7 @@ typedef struct {
     ngx_chain_t               **last;
     ngx_buf_t                  *view;       /* that may be made longer */
     ngx_buf_t                  *owner;      /* the buffer's last view */
+    ngx_buf_t                  *tail;       /* the last buffer let go */
 } ngx_http_llm_budget_frames_t;
 
 
@@ -57,6 +58,7 @@ ngx_http_llm_budget_frames(ngx_http_request_t *r,
     f.request = r;
     f.ctx = ctx;
     f.last = out;
+    f.tail = NULL;
 
     for ( /* void */ ; in; in = in->next) {
         f.view = NULL;
@@ -258,6 +260,7 @@ ngx_http_llm_budget_frames_release(ngx_http_llm_budget_frames_t *f)
 
     *f->last = cl;
     f->last = &cl->next;
+    f->tail = cl->buf;
 
     /* a view that comes next begins a buffer of its own */
 
@@ -322,12 +325,18 @@ ngx_http_llm_budget_frames_end(ngx_http_llm_budget_frames_t *f, ngx_buf_t *b)
 
     view = f->view;
 
-    if (view == NULL) {
+    if (view == NULL && !b->last_buf && !b->last_in_chain && !b->sync) {
 
-        if (!b->last_buf && !b->last_in_chain && !b->flush && !b->sync) {
-            return NGX_OK;
+        /* a flush is for what was let go just now, if anything was */
+
+        if (b->flush && f->tail) {
+            f->tail->flush = 1;
         }
 
+        return NGX_OK;
+    }
+
+    if (view == NULL) {
         view = ngx_http_llm_budget_frames_add(f, NULL);
         if (view == NULL) {
             return NGX_ERROR;
@@ -376,6 +385,7 @@ ngx_http_llm_budget_frames_add(ngx_http_llm_budget_frames_t *f,
 
     *f->last = cl;
     f->last = &cl->next;
+    f->tail = cl->buf;
 
     return cl->buf;
 }

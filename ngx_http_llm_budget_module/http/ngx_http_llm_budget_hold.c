@@ -11,8 +11,6 @@
 #include "http/ngx_http_llm_budget_ladder.h"
 #include "http/ngx_http_llm_budget_store.h"
 
-#include "core/llmb_money.h"
-
 
 /* attempts beyond one per rung: the first, and clamps that others outran */
 #define NGX_HTTP_LLM_BUDGET_TRIES   4
@@ -21,19 +19,10 @@
 #define NGX_HTTP_LLM_BUDGET_SOON    2
 
 
-static ngx_int_t ngx_http_llm_budget_legs(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms);
-static ngx_int_t ngx_http_llm_budget_leg(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_limit_t *limit,
-    llmb_unit_e unit, ngx_str_t *value, int64_t amount, int64_t now_ms);
-static ngx_int_t ngx_http_llm_budget_limit_now(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_limit_t *limit,
-    llmb_unit_e unit, int64_t *amount);
-static void ngx_http_llm_budget_amounts(ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_no_room(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms);
-static void ngx_http_llm_budget_hold_refuse(ngx_http_llm_budget_ctx_t *ctx,
-    ngx_uint_t status, const char *code, const char *message);
+static llmb_deny_e ngx_http_llm_budget_why(ngx_http_llm_budget_ctx_t *ctx,
+    unsigned *leg);
 
 
 ngx_int_t
@@ -113,9 +102,14 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
         case LLMB_LEDGER_OK:
 
             if (ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_BOUND
-                && !ctx->estimate.bounded)
+                && (!ctx->estimate.bounded
+                    || (ctx->dialect == LLMB_DIALECT_COMPLETIONS
+                        && ctx->clamp < 0 && !ctx->req->max_tokens.is_set)))
             {
-                /* nothing else bounds it: write the ceiling that was held */
+                /*
+                 * Nothing else bounds it, or a default that not all providers
+                 * have: write the ceiling that was held.
+                 */
 
                 ctx->clamp = ctx->estimate.ceiling;
             }
@@ -127,6 +121,8 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
 
         case LLMB_LEDGER_DEGRADE:
         case LLMB_LEDGER_DENIED:
+
+            ctx->decided = ctx->leg_limit[ctx->open->denied];
 
             rc = ngx_http_llm_budget_next_rung(r, ctx,
                                                result == LLMB_LEDGER_DENIED);
@@ -169,6 +165,71 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
     }
 
     return ngx_http_llm_budget_no_room(r, ctx, ngx_http_llm_budget_now());
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_reprice(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    llmb_rc_e            rc;
+    llmb_str_t          *provider;
+    llmb_estimate_t      estimate;
+    const llmb_price_t  *price;
+
+    provider = ctx->provider ? ngx_http_llm_budget_view(&ctx->provider->name)
+                             : NULL;
+
+    price = llmb_price_find(&ctx->lmcf->prices,
+                            ngx_http_llm_budget_view(&ctx->model), provider);
+
+    if (price == ctx->price) {
+        return NGX_OK;
+    }
+
+    if (price == NULL) {
+
+        /* what it costs there is unknown, and unknown is never cheap */
+
+        return ctx->llcf->unknown_model.len ? NGX_OK : NGX_DECLINED;
+    }
+
+    if (ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_OFF) {
+
+        /* nothing is held that it could exceed */
+
+        ctx->price = price;
+        return NGX_OK;
+    }
+
+    estimate.nusd = INT64_MAX;
+
+    rc = llmb_price_estimate(&ctx->llcf->estimate, price, ctx->req, ctx->clamp,
+                             &estimate);
+
+    if (rc == LLMB_OK
+        && ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_BOUND
+        && (!estimate.bounded || estimate.ceiling > ctx->estimate.ceiling))
+    {
+        /* this entry bounds the output less than the first: write its bound */
+
+        ctx->clamp = ctx->estimate.ceiling;
+
+        rc = llmb_price_estimate(&ctx->llcf->estimate, price, ctx->req,
+                                 ctx->clamp, &estimate);
+    }
+
+    if (rc != LLMB_OK || estimate.nusd > ctx->estimate.nusd) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm_budget: the fallback could cost %L nano-USD for "
+                      "\"%V\", but %L are held", estimate.nusd, &ctx->model,
+                      ctx->estimate.nusd);
+        return NGX_DECLINED;
+    }
+
+    ctx->price = price;
+
+    return NGX_OK;
 }
 
 
@@ -223,253 +284,16 @@ ngx_http_llm_budget_set_model(ngx_http_request_t *r,
 }
 
 
-/* the accounts of all limits, with what this attempt would hold on each */
-
-static ngx_int_t
-ngx_http_llm_budget_legs(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx,
-    int64_t now_ms)
-{
-    int64_t                       amount;
-    ngx_int_t                     rc;
-    ngx_str_t                     value;
-    ngx_uint_t                    i, unit;
-    ngx_http_llm_budget_limit_t  *limit;
-
-    ctx->open->n = 0;
-
-    if (ctx->llcf->limits == NULL) {
-        return NGX_OK;
-    }
-
-    limit = ctx->llcf->limits->elts;
-
-    for (i = 0; i < ctx->llcf->limits->nelts; i++) {
-
-        value = ctx->key_id;
-
-        if (limit[i].key
-            && ngx_http_complex_value(r, limit[i].key, &value) != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        if (value.len == 0) {
-            continue;
-        }
-
-        for (unit = 0; unit < LLMB_UNITS; unit++) {
-
-            rc = ngx_http_llm_budget_limit_now(r, ctx, &limit[i],
-                                               (llmb_unit_e) unit, &amount);
-            if (rc == NGX_DONE) {
-                continue;
-            }
-
-            if (rc != NGX_OK) {
-                return rc;
-            }
-
-            rc = ngx_http_llm_budget_leg(r, ctx, &limit[i],
-                                         (llmb_unit_e) unit, &value, amount,
-                                         now_ms);
-            if (rc != NGX_OK) {
-                return rc;
-            }
-        }
-    }
-
-    ngx_http_llm_budget_amounts(ctx);
-
-    return NGX_OK;
-}
-
-
-/* a limit's amount for this request; NGX_DONE: the limit has no such unit */
-
-static ngx_int_t
-ngx_http_llm_budget_limit_now(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_limit_t *limit,
-    llmb_unit_e unit, int64_t *amount)
-{
-    ngx_str_t  text;
-
-    if (limit->fixed[unit] >= 0) {
-        *amount = limit->fixed[unit];
-        return NGX_OK;
-    }
-
-    if (limit->amount[unit] == NULL) {
-        return NGX_DONE;
-    }
-
-    if (ngx_http_complex_value(r, limit->amount[unit], &text) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_llm_budget_amount(unit, &text, amount) == NGX_OK) {
-        return NGX_OK;
-    }
-
-    /* unknown is neither zero nor unlimited (T30) */
-
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "llm_budget: limit \"%V\" has an invalid %s amount \"%V\"",
-                  &limit->name, llmb_unit_name(unit), &text);
-
-    ngx_http_llm_budget_hold_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                    "limit_invalid",
-                                    "A budget of this request is not set up "
-                                    "correctly.");
-    ctx->refusal.limit = limit;
-
-    return NGX_DECLINED;
-}
-
-
-static ngx_int_t
-ngx_http_llm_budget_leg(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx,
-    ngx_http_llm_budget_limit_t *limit, llmb_unit_e unit, ngx_str_t *value,
-    int64_t amount, int64_t now_ms)
-{
-    u_char                      *p;
-    size_t                       len;
-    int64_t                      at;
-    unsigned                     n;
-    ngx_str_t                    text;
-    llmb_str_t                   parts[5];
-    ngx_uint_t                   i;
-    llmb_period_t                period;
-    llmb_ledger_leg_t           *leg;
-    ngx_http_llm_budget_rung_t  *rung;
-
-    n = ctx->open->n;
-
-    if (n == LLMB_LEDGER_LEGS
-        || llmb_period_at(limit->period, now_ms, &period) != LLMB_OK)
-    {
-        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
-                      "llm_budget: limit \"%V\" cannot be applied",
-                      &limit->name);
-        return NGX_ERROR;
-    }
-
-    text.data = (u_char *) (uintptr_t) llmb_unit_name(unit);
-    text.len = ngx_strlen(text.data);
-
-    parts[0] = *ngx_http_llm_budget_view(&limit->name);
-    parts[1] = *ngx_http_llm_budget_view(&text);
-    parts[2].data = (u_char *) (uintptr_t) llmb_period_name(limit->period);
-    parts[2].len = ngx_strlen(parts[2].data);
-    parts[3].data = period.id;
-    parts[3].len = period.id_len;
-    parts[4] = *ngx_http_llm_budget_view(value);
-
-    leg = &ctx->open->leg[n];
-    ngx_memzero(leg, sizeof(llmb_ledger_leg_t));
-
-    llmb_ledger_key(leg->key, parts, 5);
-
-    /* "limit/unit/period id/key" */
-
-    len = limit->name.len + text.len + period.id_len + value->len + 3;
-
-    p = ngx_pnalloc(r->pool, len);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    leg->name.data = p;
-    leg->name.len = len;
-
-    p = ngx_cpymem(p, limit->name.data, limit->name.len);
-    *p++ = '/';
-    p = ngx_cpymem(p, text.data, text.len);
-    *p++ = '/';
-    p = ngx_cpymem(p, period.id, period.id_len);
-    *p++ = '/';
-    ngx_memcpy(p, value->data, value->len);
-
-    leg->unit = unit;
-    leg->end_ms = period.end_ms;
-    leg->limit = amount;
-    leg->degrade_at = INT64_MAX;
-
-    if (ctx->llcf->rungs) {
-        rung = ctx->llcf->rungs->elts;
-
-        for (i = 0; i < ctx->llcf->rungs->nelts; i++) {
-
-            if (ngx_http_llm_budget_rung_to(ctx, i) == NULL
-                || !ngx_http_llm_budget_rung_of(&rung[i], limit, unit))
-            {
-                continue;
-            }
-
-            at = llmb_policy_threshold(amount, (unsigned) rung[i].at);
-            leg->degrade_at = ngx_min(leg->degrade_at, at);
-        }
-    }
-
-    ctx->leg_limit[n] = limit;
-    ctx->open->n = n + 1;
-
-    return NGX_OK;
-}
-
-
-static void
-ngx_http_llm_budget_amounts(ngx_http_llm_budget_ctx_t *ctx)
-{
-    unsigned            i;
-    llmb_ledger_leg_t  *leg;
-
-    for (i = 0; i < ctx->open->n; i++) {
-        leg = &ctx->open->leg[i];
-
-        switch (leg->unit) {
-
-        case LLMB_UNIT_USD:
-            leg->amount = ctx->estimate.nusd;
-            break;
-
-        case LLMB_UNIT_TOKENS:
-            leg->amount = ctx->estimate.input + ctx->estimate.output;
-            break;
-
-        case LLMB_UNIT_INPUT_TOKENS:
-            leg->amount = ctx->estimate.input;
-            break;
-
-        case LLMB_UNIT_OUTPUT_TOKENS:
-            leg->amount = ctx->estimate.output;
-            break;
-
-        case LLMB_UNIT_REQUESTS:
-        case LLMB_UNIT_CONCURRENCY:
-        case LLMB_UNITS:
-            leg->amount = 1;
-            continue;
-        }
-
-        if (ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_OFF) {
-
-            /* charged afterwards; a free model passes a used-up dollar
-               budget all the same (T31) */
-
-            leg->amount = 0;
-            leg->postpaid = (leg->unit != LLMB_UNIT_USD || !ctx->price->free);
-        }
-    }
-}
-
-
 static ngx_int_t
 ngx_http_llm_budget_no_room(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms)
 {
     u_char                         *p;
+    size_t                          len;
     unsigned                        i;
+    u_char                          time[LLMB_PERIOD_TIME_LEN];
     llmb_deny_e                     why;
+    const char                     *text;
     ngx_http_llm_budget_limit_t    *limit;
     ngx_http_llm_budget_refusal_t  *refusal;
 
@@ -483,11 +307,8 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
         "Too many requests of \"%V\" are in flight; wait for them."
     };
 
-    u_char  time[LLMB_PERIOD_TIME_LEN + sizeof("further notice")];
-    size_t  len;
-
     i = 0;
-    why = llmb_policy_deny(ctx->open->leg, ctx->open->n, &i);
+    why = ngx_http_llm_budget_why(ctx, &i);
 
     limit = ctx->leg_limit[i];
     refusal = &ctx->refusal;
@@ -497,6 +318,7 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
                                     ? "budget_hold_contention"
                                     : llmb_deny_code(why), "");
 
+    ctx->decided = limit;
     refusal->limit = limit;
     refusal->leg = &ctx->open->leg[i];
 
@@ -518,11 +340,17 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    text = messages[why];
+
+    if (why == LLMB_DENY_BUDGET && refusal->leg->spent < refusal->leg->limit) {
+        text = "The budget \"%V\" has too little left for this request until "
+               "%*s.";
+    }
+
     refusal->message.data = p;
     refusal->message.len = (size_t)
-                           (ngx_snprintf(p, 128 + limit->name.len,
-                                         messages[why], &limit->name, len,
-                                         time)
+                           (ngx_snprintf(p, 128 + limit->name.len, text,
+                                         &limit->name, len, time)
                             - p);
 
     if (why == LLMB_DENY_NONE || why == LLMB_DENY_CONTENTION
@@ -541,7 +369,43 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
 }
 
 
-static void
+/*
+ * Why there is no room, for the smallest answer that a clamp would have let
+ * in: what a clamp fits into an unused budget is not too large for it.
+ */
+
+static llmb_deny_e
+ngx_http_llm_budget_why(ngx_http_llm_budget_ctx_t *ctx, unsigned *leg)
+{
+    ngx_int_t        floor;
+    llmb_deny_e      why;
+    llmb_estimate_t  asked;
+
+    floor = ngx_http_llm_budget_clamp_floor(ctx);
+
+    if (floor == NGX_DECLINED) {
+        return llmb_policy_deny(ctx->open->leg, ctx->open->n, leg);
+    }
+
+    asked = ctx->estimate;
+
+    if (llmb_price_estimate(&ctx->llcf->estimate, ctx->price, ctx->req, floor,
+                            &ctx->estimate)
+        == LLMB_OK)
+    {
+        ngx_http_llm_budget_amounts(ctx);
+    }
+
+    why = llmb_policy_deny(ctx->open->leg, ctx->open->n, leg);
+
+    ctx->estimate = asked;
+    ngx_http_llm_budget_amounts(ctx);
+
+    return why;
+}
+
+
+void
 ngx_http_llm_budget_hold_refuse(ngx_http_llm_budget_ctx_t *ctx,
     ngx_uint_t status, const char *code, const char *message)
 {
@@ -555,32 +419,4 @@ ngx_http_llm_budget_hold_refuse(ngx_http_llm_budget_ctx_t *ctx,
     refusal->code.len = ngx_strlen(code);
     refusal->message.data = (u_char *) (uintptr_t) message;
     refusal->message.len = ngx_strlen(message);
-}
-
-
-ngx_int_t
-ngx_http_llm_budget_amount(llmb_unit_e unit, ngx_str_t *text, int64_t *amount)
-{
-    int64_t    n;
-    llmb_rc_e  rc;
-
-    if (unit == LLMB_UNIT_USD) {
-        rc = llmb_money_parse(ngx_http_llm_budget_view(text), LLMB_MONEY_NUSD,
-                              &n);
-
-        if (rc != LLMB_OK) {
-            return NGX_ERROR;
-        }
-
-    } else {
-        n = ngx_atoof(text->data, text->len);
-    }
-
-    if (n < 0 || n > LLMB_MONEY_LIMIT_NUSD) {
-        return NGX_ERROR;
-    }
-
-    *amount = n;
-
-    return NGX_OK;
 }

@@ -16,6 +16,7 @@ static ngx_http_llm_budget_key_e ngx_http_llm_budget_carrier_value(
     ngx_table_elt_t *h, ngx_str_t *key);
 static ngx_int_t ngx_http_llm_budget_identify_variables(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *value);
+static void ngx_http_llm_budget_bare_key(ngx_str_t *value);
 static void ngx_http_llm_budget_identify_refuse(
     ngx_http_llm_budget_ctx_t *ctx, ngx_http_llm_budget_key_e why);
 
@@ -121,6 +122,8 @@ ngx_http_llm_budget_identify_variables(ngx_http_request_t *r,
             return NGX_ERROR;
         }
 
+        ngx_http_llm_budget_bare_key(&values[i]);
+
         if (values[i].len == 0) {
             ngx_http_llm_budget_identify_refuse(ctx,
                                                 NGX_HTTP_LLM_BUDGET_KEY_NONE);
@@ -154,6 +157,38 @@ ngx_http_llm_budget_identify_variables(ngx_http_request_t *r,
 }
 
 
+/*
+ * "llm_budget_key $http_authorization": providers take any case of "Bearer"
+ * and any run of spaces, so neither may make another payer.
+ */
+
+static void
+ngx_http_llm_budget_bare_key(ngx_str_t *value)
+{
+    if (value->len < sizeof("Bearer") - 1
+        || ngx_strncasecmp(value->data, (u_char *) "Bearer",
+                           sizeof("Bearer") - 1)
+           != 0
+        || (value->len > sizeof("Bearer") - 1
+            && value->data[sizeof("Bearer") - 1] != ' '))
+    {
+        return;
+    }
+
+    value->data += sizeof("Bearer") - 1;
+    value->len -= sizeof("Bearer") - 1;
+
+    while (value->len && value->data[0] == ' ') {
+        value->data++;
+        value->len--;
+    }
+
+    while (value->len && value->data[value->len - 1] == ' ') {
+        value->len--;
+    }
+}
+
+
 static void
 ngx_http_llm_budget_identify_refuse(ngx_http_llm_budget_ctx_t *ctx,
     ngx_http_llm_budget_key_e why)
@@ -167,8 +202,8 @@ ngx_http_llm_budget_identify_refuse(ngx_http_llm_budget_ctx_t *ctx,
     case NGX_HTTP_LLM_BUDGET_KEY_CONFLICT:
         refusal->status = NGX_HTTP_BAD_REQUEST;
         ngx_str_set(&refusal->code, "key_conflict");
-        ngx_str_set(&refusal->message, "The request carries several API keys "
-                    "with different values; send one.");
+        ngx_str_set(&refusal->message, "The request carries several API keys; "
+                    "send one.");
         break;
 
     case NGX_HTTP_LLM_BUDGET_KEY_MALFORMED:
@@ -189,13 +224,14 @@ ngx_http_llm_budget_identify_refuse(ngx_http_llm_budget_ctx_t *ctx,
 ngx_http_llm_budget_key_e
 ngx_http_llm_budget_presented(ngx_http_request_t *r, ngx_str_t *key)
 {
-    ngx_str_t                   value;
-    ngx_uint_t                  i;
+    ngx_str_t                   args, value;
+    ngx_uint_t                  i, n, seen;
     ngx_list_part_t            *part;
     ngx_table_elt_t            *h;
     ngx_http_llm_budget_key_e   rc, found;
 
     found = NGX_HTTP_LLM_BUDGET_KEY_NONE;
+    seen = 0;
     ngx_str_null(key);
 
     part = &r->headers_in.headers.part;
@@ -220,9 +256,21 @@ ngx_http_llm_budget_presented(ngx_http_request_t *r, ngx_str_t *key)
         value.len = h[i].key.len;
         value.data = h[i].lowcase_key;
 
-        if (!ngx_http_llm_budget_is_carrier(&value)) {
+        n = ngx_http_llm_budget_is_carrier(&value);
+
+        if (n == 0) {
             continue;
         }
+
+        if (seen & ((ngx_uint_t) 1 << n)) {
+
+            /* which of them nginx's variables and the provider read differs
+               by version and provider */
+
+            return NGX_HTTP_LLM_BUDGET_KEY_CONFLICT;
+        }
+
+        seen |= (ngx_uint_t) 1 << n;
 
         rc = ngx_http_llm_budget_carrier_value(&h[i], &value);
 
@@ -245,9 +293,19 @@ ngx_http_llm_budget_presented(ngx_http_request_t *r, ngx_str_t *key)
         *key = value;
     }
 
-    if (ngx_http_llm_budget_query_key(&r->args, &value) == NGX_OK
-        && value.len > 0)
-    {
+    args = r->args;
+
+    while (ngx_http_llm_budget_query_key(&args, &value) == NGX_OK) {
+
+        /* the provider may read another one of them than we do */
+
+        args.len -= (size_t) (value.data + value.len - args.data);
+        args.data = value.data + value.len;
+
+        if (value.len == 0) {
+            continue;
+        }
+
         if (found == NGX_HTTP_LLM_BUDGET_KEY_FOUND
             && (value.len != key->len
                 || ngx_memcmp(value.data, key->data, key->len) != 0))
@@ -353,7 +411,7 @@ ngx_http_llm_budget_is_carrier(ngx_str_t *lowcase)
                           lowcase->len)
                == 0)
         {
-            return 1;
+            return i + 1;
         }
     }
 

@@ -24,8 +24,8 @@ extern ngx_str_t
 typedef enum {
     NGX_HTTP_LLM_BUDGET_KEY_FOUND = 0,
     NGX_HTTP_LLM_BUDGET_KEY_NONE,       /* no carrier has a key */
-    NGX_HTTP_LLM_BUDGET_KEY_CONFLICT,   /* carriers differ, or one repeats
-                                           with another value */
+    NGX_HTTP_LLM_BUDGET_KEY_CONFLICT,   /* carriers differ, or a header
+                                           stands twice */
     NGX_HTTP_LLM_BUDGET_KEY_MALFORMED   /* empty, too long, bad bytes, or not
                                            a bearer */
 } ngx_http_llm_budget_key_e;
@@ -52,7 +52,7 @@ ngx_int_t ngx_http_llm_budget_sha256(u_char *hex, const void *data,
 /* A fresh 128-bit id of a hold, never from the client (T41). */
 ngx_int_t ngx_http_llm_budget_new_id(u_char *id);
 
-/* Whether a header, lower case, is one of the carriers. */
+/* Which of the carriers a header, lower case, is, from 1; 0: none. */
 ngx_uint_t ngx_http_llm_budget_is_carrier(ngx_str_t *lowcase);
 
 /* Finds "key" in a query: NGX_OK with its value, or NGX_DECLINED. */

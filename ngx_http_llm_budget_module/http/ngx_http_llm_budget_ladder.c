@@ -10,6 +10,11 @@
 #include "http/ngx_http_llm_budget_ladder.h"
 
 
+static void ngx_http_llm_budget_rung_output(ngx_http_llm_budget_ctx_t *ctx,
+    ngx_http_llm_budget_rung_t *rung);
+static int64_t ngx_http_llm_budget_thinking(ngx_http_llm_budget_ctx_t *ctx);
+
+
 /*
  * Takes a rung: of those whose threshold is reached the one with the highest,
  * else, when there was no room, the one with the lowest.  NGX_DECLINED: none.
@@ -21,9 +26,7 @@ ngx_http_llm_budget_next_rung(ngx_http_request_t *r,
 {
     unsigned                     n;
     ngx_str_t                   *to;
-    const char                  *name;
     ngx_uint_t                   i, best, reached, best_reached;
-    const llmb_request_int_t    *given;
     ngx_http_llm_budget_rung_t  *rung;
 
     if (ctx->llcf->rungs == NULL) {
@@ -81,21 +84,52 @@ ngx_http_llm_budget_next_rung(ngx_http_request_t *r,
         ctx->provider = rung[best].pass;
     }
 
-    if (rung[best].max_output >= 0
-        && (ctx->clamp < 0 || ctx->clamp > rung[best].max_output))
-    {
-        /* a ceiling the request gave is kept where it is lower */
-
-        ctx->clamp = rung[best].max_output;
-
-        given = llmb_request_ceiling(ctx->req, &name);
-
-        if (given && given->value < ctx->clamp) {
-            ctx->clamp = -1;
-        }
-    }
+    ngx_http_llm_budget_rung_output(ctx, &rung[best]);
 
     return ngx_http_llm_budget_set_model(r, ctx, to);
+}
+
+
+/* a ceiling that the request gave, or that was written, is kept if lower */
+
+static void
+ngx_http_llm_budget_rung_output(ngx_http_llm_budget_ctx_t *ctx,
+    ngx_http_llm_budget_rung_t *rung)
+{
+    int64_t                    ceiling;
+    const char                *name;
+    const llmb_request_int_t  *given;
+
+    if (rung->max_output < 0) {
+        return;
+    }
+
+    ceiling = ngx_max((int64_t) rung->max_output,
+                      ngx_http_llm_budget_thinking(ctx));
+
+    given = llmb_request_ceiling(ctx->req, &name);
+
+    if (ctx->clamp >= 0) {
+        ctx->clamp = ngx_min(ctx->clamp, ceiling);
+
+    } else if (given == NULL || given->value > ceiling) {
+        ctx->clamp = ceiling;
+    }
+}
+
+
+/* the provider wants max_tokens above the thinking budget (T55) */
+
+static int64_t
+ngx_http_llm_budget_thinking(ngx_http_llm_budget_ctx_t *ctx)
+{
+    if (ctx->dialect != LLMB_DIALECT_MESSAGES
+        || !ctx->req->thinking_budget.is_set)
+    {
+        return 0;
+    }
+
+    return ctx->req->thinking_budget.value + 1;
 }
 
 
@@ -107,10 +141,7 @@ ngx_http_llm_budget_clamp_down(ngx_http_llm_budget_ctx_t *ctx)
     int64_t      ceiling;
     llmb_left_t  left;
 
-    if (ctx->llcf->clamp == 0
-        || ctx->dialect == LLMB_DIALECT_EMBEDDINGS
-        || ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_OFF)
-    {
+    if (ngx_http_llm_budget_clamp_floor(ctx) == NGX_DECLINED) {
         return NGX_DECLINED;
     }
 
@@ -123,7 +154,9 @@ ngx_http_llm_budget_clamp_down(ngx_http_llm_budget_ctx_t *ctx)
         return NGX_DECLINED;
     }
 
-    if (ceiling < ctx->llcf->clamp || ceiling >= ctx->estimate.ceiling) {
+    if (ceiling < ngx_http_llm_budget_clamp_floor(ctx)
+        || ceiling >= ctx->estimate.ceiling)
+    {
         return NGX_DECLINED;
     }
 
@@ -137,6 +170,25 @@ ngx_http_llm_budget_clamp_down(ngx_http_llm_budget_ctx_t *ctx)
 }
 
 
+ngx_int_t
+ngx_http_llm_budget_clamp_floor(ngx_http_llm_budget_ctx_t *ctx)
+{
+    int64_t  floor;
+
+    if (ctx->llcf->clamp == 0
+        || ctx->dialect == LLMB_DIALECT_EMBEDDINGS
+        || ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_OFF)
+    {
+        return NGX_DECLINED;
+    }
+
+    floor = ngx_max((int64_t) ctx->llcf->clamp,
+                    ngx_http_llm_budget_thinking(ctx));
+
+    return (floor < ctx->estimate.ceiling) ? (ngx_int_t) floor : NGX_DECLINED;
+}
+
+
 /* what rung i makes of the model as it stands; NULL: nothing, or taken */
 
 ngx_str_t *
@@ -146,7 +198,10 @@ ngx_http_llm_budget_rung_to(ngx_http_llm_budget_ctx_t *ctx, ngx_uint_t i)
     ngx_keyval_t                *map;
     ngx_http_llm_budget_rung_t  *rung;
 
-    if (ctx->rungs & ((uint32_t) 1 << i)) {
+    if ((ctx->rungs & ((uint32_t) 1 << i)) || ctx->req->model_range.end == 0) {
+
+        /* taken; or the body names no model that could be another */
+
         return NULL;
     }
 

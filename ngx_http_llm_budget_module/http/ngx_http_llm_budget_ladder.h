@@ -24,6 +24,9 @@ ngx_int_t ngx_http_llm_budget_next_rung(ngx_http_request_t *r,
 /* Lowers the ceiling to what is left.  NGX_OK: try again; NGX_DECLINED. */
 ngx_int_t ngx_http_llm_budget_clamp_down(ngx_http_llm_budget_ctx_t *ctx);
 
+/* The least ceiling that a clamp may write; NGX_DECLINED: it may write none. */
+ngx_int_t ngx_http_llm_budget_clamp_floor(ngx_http_llm_budget_ctx_t *ctx);
+
 /* What rung i makes of the model as it stands; NULL: nothing, or taken. */
 ngx_str_t *ngx_http_llm_budget_rung_to(ngx_http_llm_budget_ctx_t *ctx,
     ngx_uint_t i);

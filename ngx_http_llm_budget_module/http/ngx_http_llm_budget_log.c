@@ -45,6 +45,7 @@ static ngx_http_llm_budget_flag_name_t  ngx_http_llm_budget_own_flags[] = {
     { NGX_HTTP_LLM_BUDGET_FLAG_COMPRESSED, "compressed" },
     { NGX_HTTP_LLM_BUDGET_FLAG_COST_OVERFLOW, "cost_overflow" },
     { NGX_HTTP_LLM_BUDGET_FLAG_EXPIRED, "hold_expired" },
+    { NGX_HTTP_LLM_BUDGET_FLAG_RETRIED, "retried" },
     { 0, NULL }
 };
 
@@ -99,6 +100,19 @@ const char *
 ngx_http_llm_budget_source_name(ngx_http_llm_budget_source_e source)
 {
     return ngx_http_llm_budget_sources[source];
+}
+
+
+int64_t
+ngx_http_llm_budget_held(ngx_http_llm_budget_ctx_t *ctx)
+{
+    if (ctx->opened_ms == 0
+        || ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_OFF)
+    {
+        return 0;
+    }
+
+    return ctx->estimate.nusd;
 }
 
 
@@ -184,8 +198,8 @@ ngx_http_llm_budget_line_call(llmb_out_t *out, ngx_http_request_t *r,
                                   llmb_verdict_name(ctx->verdict));
     ngx_http_llm_budget_line_text(out, "code", &ctx->refusal.code);
 
-    if (ctx->refusal.limit) {
-        ngx_http_llm_budget_line_text(out, "limit", &ctx->refusal.limit->name);
+    if (ctx->decided) {
+        ngx_http_llm_budget_line_text(out, "limit", &ctx->decided->name);
     }
 
     ngx_http_llm_budget_line_text(out, "endpoint",
@@ -242,6 +256,10 @@ ngx_http_llm_budget_line_models(llmb_out_t *out,
                               ngx_http_llm_budget_unview(&ctx->priced->name));
     }
 
+    if (ctx->clamp >= 0) {
+        ngx_http_llm_budget_line_int(out, "max_output", ctx->clamp);
+    }
+
     llmb_out_text(out, ctx->req->stream ? ",\"stream\":true"
                                         : ",\"stream\":false");
 }
@@ -283,7 +301,7 @@ ngx_http_llm_budget_line_money(llmb_out_t *out, ngx_http_llm_budget_ctx_t *ctx)
 {
     int64_t  held, over;
 
-    held = (ctx->open && ctx->opened_ms) ? ctx->estimate.nusd : 0;
+    held = ngx_http_llm_budget_held(ctx);
     over = ctx->cost.total > held ? ctx->cost.total - held : 0;
 
     ngx_http_llm_budget_line_int(out, "cost_nusd", ctx->cost.total);

@@ -23,6 +23,9 @@ ngx_int_t ngx_http_llm_budget_usage_line(ngx_http_request_t *r,
 const char *ngx_http_llm_budget_source_name(
     ngx_http_llm_budget_source_e source);
 
+/* what was held for a call, nano-USD; 0: nothing was */
+int64_t ngx_http_llm_budget_held(ngx_http_llm_budget_ctx_t *ctx);
+
 /* tokens charged, those of other samplings included; 0 before the end */
 void ngx_http_llm_budget_total_tokens(ngx_http_llm_budget_ctx_t *ctx,
     int64_t *input, int64_t *output);

@@ -25,6 +25,15 @@ static ngx_conf_num_bounds_t  ngx_http_llm_budget_status_bounds = {
 };
 
 
+static ngx_conf_post_t  ngx_http_llm_budget_timeout_post = {
+    ngx_http_llm_budget_check_timeout
+};
+
+static ngx_conf_post_t  ngx_http_llm_budget_body_post = {
+    ngx_http_llm_budget_check_body
+};
+
+
 static ngx_command_t  ngx_http_llm_budget_commands[] = {
 
     { ngx_string("llm_budget_zone"),
@@ -64,7 +73,7 @@ static ngx_command_t  ngx_http_llm_budget_commands[] = {
 
     { ngx_string("llm_budget"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
+      ngx_http_llm_budget_enable,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_llm_budget_loc_conf_t, enable),
       NULL },
@@ -84,7 +93,7 @@ static ngx_command_t  ngx_http_llm_budget_commands[] = {
       NULL },
 
     { ngx_string("llm_budget_degrade"),
-      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_2MORE,
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
       ngx_http_llm_budget_degrade,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
@@ -152,19 +161,19 @@ static ngx_command_t  ngx_http_llm_budget_commands[] = {
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_llm_budget_loc_conf_t, hold_timeout),
-      NULL },
+      &ngx_http_llm_budget_timeout_post },
 
     { ngx_string("llm_budget_max_body"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_size_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_llm_budget_loc_conf_t, max_body),
-      NULL },
+      &ngx_http_llm_budget_body_post },
 
     { ngx_string("llm_budget_api"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS,
       ngx_http_llm_budget_api,
-      0,
+      NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 

@@ -44,6 +44,8 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
     ngx_chain_t                     out;
     ngx_http_llm_budget_refusal_t  *refusal;
 
+    static ngx_str_t  none = ngx_null_string;
+
     refusal = &ctx->refusal;
 
     ctx->state = NGX_HTTP_LLM_BUDGET_DENIED;
@@ -51,9 +53,26 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
     ctx->end = "denied";
 
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "llm_budget: refused with %ui %V%s%V", refusal->status,
-                  &refusal->code, refusal->limit ? " by limit " : "",
-                  refusal->limit ? &refusal->limit->name : &refusal->param);
+                  "llm_budget: refused with %ui \"%V\", limit \"%V\", "
+                  "parameter \"%V\", model \"%V\"",
+                  refusal->status, &refusal->code,
+                  refusal->limit ? &refusal->limit->name : &none,
+                  &refusal->param, &ctx->model);
+
+    if (r->headers_in.expect && !r->expect_tested) {
+
+        /*
+         * A refusal is no "100 Continue" (T63), and whether a body will come
+         * after it is not known.
+         */
+
+        r->expect_tested = 1;
+        r->keepalive = 0;
+    }
+
+    if (refusal->status == NGX_HTTP_REQUEST_ENTITY_TOO_LARGE) {
+        r->keepalive = 0;
+    }
 
     rc = ngx_http_discard_request_body(r);
 
@@ -92,7 +111,9 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
 
         /* our own trouble may pass; a refusal does not change (T42) */
 
-        if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE) {
+        if (refusal->status == NGX_HTTP_SERVICE_UNAVAILABLE
+            && refusal->limit == NULL)
+        {
             ngx_str_set(&value, "true");
 
         } else {
@@ -106,11 +127,7 @@ ngx_http_llm_budget_refuse(ngx_http_request_t *r,
         }
     }
 
-    if (ngx_http_llm_budget_push_header(r, "x-llm-budget-code",
-                                        &refusal->code)
-        != NGX_OK
-        || ngx_http_llm_budget_push_id(r, ctx) != NGX_OK)
-    {
+    if (ngx_http_llm_budget_refusal_headers(r, ctx) != NGX_OK) {
         goto failed;
     }
 
@@ -159,13 +176,10 @@ ngx_http_llm_budget_push_header(ngx_http_request_t *r, const char *name,
         return NGX_ERROR;
     }
 
-    h->hash = 1;
+    ngx_http_llm_budget_header_init(h);
     h->key.data = (u_char *) (uintptr_t) name;
     h->key.len = ngx_strlen(name);
     h->value = *value;
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
 
     return NGX_OK;
 }
@@ -390,6 +404,21 @@ ngx_http_llm_budget_anthropic_type(ngx_uint_t status)
 
 
 ngx_int_t
+ngx_http_llm_budget_refusal_headers(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    if (ngx_http_llm_budget_push_header(r, "x-llm-budget-code",
+                                        &ctx->refusal.code)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_llm_budget_push_id(r, ctx);
+}
+
+
+ngx_int_t
 ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx)
 {
@@ -418,6 +447,23 @@ ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
         value.data = ctx->req->model;
 
         if (ngx_http_llm_budget_push_header(r, "x-llm-budget-degraded-from",
+                                            &value)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    if (ctx->clamp >= 0) {
+        p = ngx_pnalloc(r->pool, NGX_INT64_LEN);
+        if (p == NULL) {
+            return NGX_ERROR;
+        }
+
+        value.data = p;
+        value.len = (size_t) (ngx_sprintf(p, "%L", ctx->clamp) - p);
+
+        if (ngx_http_llm_budget_push_header(r, "x-llm-budget-max-output",
                                             &value)
             != NGX_OK)
         {

@@ -27,6 +27,10 @@ ngx_int_t ngx_http_llm_budget_refuse(ngx_http_request_t *r,
 ngx_int_t ngx_http_llm_budget_refusal_body(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *body);
 
+/* x-llm-budget-code and -id on a refusal or an error of nginx's own */
+ngx_int_t ngx_http_llm_budget_refusal_headers(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+
 /* x-llm-budget-* on the answer of an admitted request */
 ngx_int_t ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);

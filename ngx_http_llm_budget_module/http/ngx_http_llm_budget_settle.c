@@ -2,18 +2,15 @@
 /*
  * Copyright (C) the ngx_http_llm_budget_module authors
  *
- * The context of a request and the end of its hold: what an answer cost, by
- * how it ended.
+ * The end of a hold: what an answer cost, by how it ended.
  */
 
 
-#include "http/ngx_http_llm_budget_identity.h"
 #include "http/ngx_http_llm_budget_inflate.h"
 #include "http/ngx_http_llm_budget_settle.h"
 #include "http/ngx_http_llm_budget_store.h"
 
 
-static void ngx_http_llm_budget_cleanup(void *data);
 static void ngx_http_llm_budget_close_answered(
     ngx_http_llm_budget_ctx_t *ctx);
 static void ngx_http_llm_budget_post(ngx_http_llm_budget_ctx_t *ctx,
@@ -22,88 +19,15 @@ static void ngx_http_llm_budget_post_guess(ngx_http_llm_budget_ctx_t *ctx,
     ngx_uint_t known);
 static void ngx_http_llm_budget_post_hold(ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_cost(ngx_http_llm_budget_ctx_t *ctx);
+static void ngx_http_llm_budget_store_post(ngx_http_llm_budget_ctx_t *ctx,
+    const int64_t *actual);
+static void ngx_http_llm_budget_add_attempts(ngx_http_llm_budget_ctx_t *ctx);
+static ngx_uint_t ngx_http_llm_budget_unanswered(ngx_http_request_t *r);
 static void ngx_http_llm_budget_void(ngx_http_llm_budget_ctx_t *ctx);
+static void ngx_http_llm_budget_nothing(ngx_http_llm_budget_ctx_t *ctx);
 static void ngx_http_llm_budget_closed(ngx_http_llm_budget_ctx_t *ctx,
     llmb_ledger_rc_e rc);
 static ngx_uint_t ngx_http_llm_budget_client_gone(ngx_http_request_t *r);
-
-
-ngx_http_llm_budget_ctx_t *
-ngx_http_llm_budget_get_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t         *cln;
-    ngx_http_llm_budget_ctx_t  *ctx;
-
-    r = r->main;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_llm_budget_module);
-
-    if (ctx || !(r->internal || r->filter_finalize)) {
-        return ctx;
-    }
-
-    /* an internal redirect clears contexts; the cleanup still has ours */
-
-    for (cln = r->pool->cleanup; cln; cln = cln->next) {
-
-        if (cln->handler == ngx_http_llm_budget_cleanup) {
-            ngx_http_set_ctx(r, cln->data, ngx_http_llm_budget_module);
-            return cln->data;
-        }
-    }
-
-    return NULL;
-}
-
-
-ngx_http_llm_budget_ctx_t *
-ngx_http_llm_budget_create_ctx(ngx_http_request_t *r)
-{
-    ngx_pool_cleanup_t         *cln;
-    ngx_http_llm_budget_ctx_t  *ctx;
-
-    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_budget_ctx_t));
-    if (cln == NULL) {
-        return NULL;
-    }
-
-    ctx = cln->data;
-    ngx_memzero(ctx, sizeof(ngx_http_llm_budget_ctx_t));
-
-    if (ngx_http_llm_budget_new_id(ctx->id) != NGX_OK) {
-        return NULL;
-    }
-
-    ctx->request = r;
-    ctx->llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_budget_module);
-    ctx->lmcf = ngx_http_get_module_main_conf(r, ngx_http_llm_budget_module);
-    ctx->dialect = llmb_dialect_guess(ngx_http_llm_budget_view(&r->uri));
-    ctx->clamp = -1;
-    ctx->start_msec = ngx_current_msec;
-    ctx->end = "";
-
-    cln->handler = ngx_http_llm_budget_cleanup;
-
-    ngx_http_set_ctx(r, ctx, ngx_http_llm_budget_module);
-
-    return ctx;
-}
-
-
-/* by now the log phase has closed the hold; this is the net below it */
-
-static void
-ngx_http_llm_budget_cleanup(void *data)
-{
-    ngx_http_llm_budget_ctx_t  *ctx = data;
-
-    if (ctx->pending) {
-        ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
-                      "llm_budget: a hold was left pending by the log phase");
-
-        ngx_http_llm_budget_close(ctx);
-    }
-}
 
 
 void
@@ -118,7 +42,8 @@ ngx_http_llm_budget_settle(ngx_http_llm_budget_ctx_t *ctx)
     rc = llmb_usage_result(ctx->reader, ctx->req->cache_1h, ctx->usage);
 
     if (rc == LLMB_OK) {
-        ctx->end = "complete";
+        ctx->end = (ctx->reader->seen & LLMB_SEEN_ERROR) ? "error_event"
+                                                         : "complete";
         ngx_http_llm_budget_post(ctx, NGX_HTTP_LLM_BUDGET_SOURCE_PROVIDER);
     }
 
@@ -146,18 +71,40 @@ ngx_http_llm_budget_close(ngx_http_llm_budget_ctx_t *ctx)
         return;
     }
 
+    ctx->end = ngx_http_llm_budget_client_gone(r) ? "aborted"
+                                                  : "upstream_lost";
+
     if (u && u->request_body_sent && u->headers_in.status_n < 300) {
 
-        /* sent but never answered: the provider may bill the prompt (T37) */
+        if (u->headers_in.status_n >= NGX_HTTP_OK) {
 
-        ctx->end = ngx_http_llm_budget_client_gone(r) ? "aborted"
-                                                      : "upstream_lost";
+            /* an answer began, and nginx threw it away (T51) */
+
+            ngx_http_llm_budget_post_hold(ctx);
+
+        } else {
+            /* never answered: the provider may bill the prompt (T37) */
+
+            ngx_http_llm_budget_post_guess(ctx, 0);
+        }
+
+        return;
+    }
+
+    if (u && u->headers_in.status_n >= NGX_HTTP_SPECIAL_RESPONSE) {
+        ngx_http_llm_budget_release(ctx, "upstream_error");
+        return;
+    }
+
+    if (ngx_http_llm_budget_unanswered(r)) {
+
+        /* the last attempt was not sent, but one before it was */
+
         ngx_http_llm_budget_post_guess(ctx, 0);
         return;
     }
 
-    ctx->end = (u && u->headers_in.status_n >= 300) ? "upstream_error"
-                                                    : "not_sent";
+    ctx->end = "not_sent";
     ngx_http_llm_budget_void(ctx);
 }
 
@@ -166,12 +113,16 @@ static void
 ngx_http_llm_budget_close_answered(ngx_http_llm_budget_ctx_t *ctx)
 {
     llmb_rc_e             rc;
+    ngx_uint_t            told;
     llmb_usage_reader_t  *reader;
 
     reader = ctx->reader;
 
     if (reader == NULL) {
-        ngx_http_llm_budget_void(ctx);
+
+        /* no memory to read it with */
+
+        ngx_http_llm_budget_post_hold(ctx);
         return;
     }
 
@@ -182,34 +133,49 @@ ngx_http_llm_budget_close_answered(ngx_http_llm_budget_ctx_t *ctx)
 
     rc = llmb_usage_result(reader, ctx->req->cache_1h, ctx->usage);
 
-    if (rc == LLMB_OK && (ctx->complete || (reader->seen & LLMB_SEEN_FINAL))) {
+    /*
+     * The first event of a message has a count of the output, too: it is the
+     * last word only where nothing was generated after it (T10).
+     */
+
+    told = (reader->seen & LLMB_SEEN_FINAL)
+           || (ctx->complete
+               && reader->told_deltas == reader->content_deltas);
+
+    if (rc == LLMB_OK && told) {
         ctx->end = (reader->seen & LLMB_SEEN_ERROR) ? "error_event"
                                                     : "complete";
         ngx_http_llm_budget_post(ctx, NGX_HTTP_LLM_BUDGET_SOURCE_PROVIDER);
         return;
     }
 
-    if ((reader->seen & LLMB_SEEN_ERROR) && rc != LLMB_OK) {
+    if (reader->seen & LLMB_SEEN_ERROR) {
         ctx->end = "error_event";
 
-        if (reader->seen & LLMB_SEEN_CONTENT) {
-            ngx_http_llm_budget_post_guess(ctx, 0);
+        if (rc == LLMB_OK || (reader->seen & LLMB_SEEN_CONTENT)) {
+            ngx_http_llm_budget_post_guess(ctx, rc == LLMB_OK);
 
         } else {
             /* an error inside a 200, before anything was generated (T44) */
 
-            ngx_http_llm_budget_void(ctx);
+            ngx_http_llm_budget_release(ctx, ctx->end);
         }
 
         return;
     }
 
     if (ctx->complete) {
-
-        /* the whole answer, and no usage in it: unknown is never zero */
-
         ctx->end = "complete";
-        ngx_http_llm_budget_post_hold(ctx);
+
+        if (rc == LLMB_OK) {
+            ngx_http_llm_budget_post_guess(ctx, 1);
+
+        } else {
+            /* the whole answer, and no usage: unknown is never zero */
+
+            ngx_http_llm_budget_post_hold(ctx);
+        }
+
         return;
     }
 
@@ -232,20 +198,21 @@ static void
 ngx_http_llm_budget_post(ngx_http_llm_budget_ctx_t *ctx,
     ngx_http_llm_budget_source_e source)
 {
-    int64_t                       actual[LLMB_UNITS], *input, *output;
-    unsigned                      i;
-    llmb_usage_t                 *usage;
-    llmb_ledger_rc_e              rc;
-    ngx_http_llm_budget_store_t  *store;
+    int64_t        actual[LLMB_UNITS], *input, *output;
+    unsigned       i;
+    llmb_usage_t  *usage;
 
     usage = ctx->usage;
 
-    if (source != NGX_HTTP_LLM_BUDGET_SOURCE_HOLD
-        && ngx_http_llm_budget_cost(ctx) != NGX_OK)
-    {
-        ctx->flags |= NGX_HTTP_LLM_BUDGET_FLAG_COST_OVERFLOW;
-        ngx_http_llm_budget_post_hold(ctx);
-        return;
+    if (source != NGX_HTTP_LLM_BUDGET_SOURCE_HOLD) {
+
+        ngx_http_llm_budget_add_attempts(ctx);
+
+        if (ngx_http_llm_budget_cost(ctx) != NGX_OK) {
+            ctx->flags |= NGX_HTTP_LLM_BUDGET_FLAG_COST_OVERFLOW;
+            ngx_http_llm_budget_post_hold(ctx);
+            return;
+        }
     }
 
     ctx->source = source;
@@ -267,6 +234,17 @@ ngx_http_llm_budget_post(ngx_http_llm_budget_ctx_t *ctx,
     actual[LLMB_UNIT_USD] = ctx->cost.total;
     actual[LLMB_UNIT_REQUESTS] = 1;
 
+    ngx_http_llm_budget_store_post(ctx, actual);
+}
+
+
+static void
+ngx_http_llm_budget_store_post(ngx_http_llm_budget_ctx_t *ctx,
+    const int64_t *actual)
+{
+    llmb_ledger_rc_e              rc;
+    ngx_http_llm_budget_store_t  *store;
+
     ctx->pending = 0;
 
     if (ctx->open->n == 0) {
@@ -281,6 +259,68 @@ ngx_http_llm_budget_post(ngx_http_llm_budget_ctx_t *ctx,
     {
         ngx_http_llm_budget_closed(ctx, rc);
     }
+}
+
+
+/*
+ * Attempts that were sent before the one that counts and never answered: the
+ * provider may bill the prompt of each (T37).
+ */
+
+static void
+ngx_http_llm_budget_add_attempts(ngx_http_llm_budget_ctx_t *ctx)
+{
+    ngx_uint_t           n;
+    llmb_usage_t         guess;
+    llmb_usage_extra_t  *extra;
+
+    n = ngx_http_llm_budget_unanswered(ctx->request);
+
+    if (n && !ctx->answered) {
+
+        /* one of them is what was guessed already */
+
+        n--;
+    }
+
+    if (n == 0) {
+        return;
+    }
+
+    llmb_price_guess(&ctx->llcf->estimate, ctx->req, &ctx->estimate, 0, 0,
+                     &guess);
+
+    while (n-- && ctx->usage->n_extra < LLMB_USAGE_EXTRA) {
+        extra = &ctx->usage->extra[ctx->usage->n_extra++];
+        ngx_memzero(extra, sizeof(llmb_usage_extra_t));
+
+        extra->counts = guess.counts;
+        ctx->flags |= NGX_HTTP_LLM_BUDGET_FLAG_RETRIED;
+    }
+}
+
+
+/* attempts of a request that were sent whole and brought no header */
+
+static ngx_uint_t
+ngx_http_llm_budget_unanswered(ngx_http_request_t *r)
+{
+    ngx_uint_t                  i, n;
+    ngx_http_upstream_state_t  *state;
+
+    if (r->upstream_states == NULL) {
+        return 0;
+    }
+
+    state = r->upstream_states->elts;
+
+    for (i = 0, n = 0; i < r->upstream_states->nelts; i++) {
+        n += (state[i].peer
+              && state[i].header_time == (ngx_msec_t) -1
+              && state[i].bytes_sent > r->headers_in.content_length_n);
+    }
+
+    return n;
 }
 
 
@@ -304,11 +344,16 @@ ngx_http_llm_budget_post_guess(ngx_http_llm_budget_ctx_t *ctx,
                      ctx->reader ? ctx->reader->content_deltas : 0, &guess);
 
     if (!known) {
+
+        if (ctx->reader) {
+            guess.counts.n[LLMB_USAGE_SEARCHES] = ctx->reader->searches_done;
+        }
+
         guess.model_len = ctx->usage->model_len;
         ngx_memcpy(guess.model, ctx->usage->model, ctx->usage->model_len);
         *ctx->usage = guess;
 
-    } else {
+    } else if (ctx->reader->told_deltas < ctx->reader->content_deltas) {
         n = ctx->usage->counts.n;
         i = LLMB_USAGE_OUTPUT;
 
@@ -348,6 +393,7 @@ static ngx_int_t
 ngx_http_llm_budget_cost(ngx_http_llm_budget_ctx_t *ctx)
 {
     llmb_str_t           tier, served, *provider;
+    llmb_cost_t          asked;
     llmb_usage_t        *usage;
     const llmb_price_t  *price;
 
@@ -373,16 +419,83 @@ ngx_http_llm_budget_cost(ngx_http_llm_budget_ctx_t *ctx)
     tier.data = usage->tier;
     tier.len = usage->tier_len;
 
-    if (tier.len == 0) {
-        tier.data = ctx->req->tier;
-        tier.len = ctx->req->tier_len;
+    if (llmb_price_cost(&ctx->lmcf->prices, ctx->priced, &tier, usage,
+                        &ctx->cost)
+        != LLMB_OK)
+    {
+        return NGX_ERROR;
     }
 
-    return llmb_price_cost(&ctx->lmcf->prices, ctx->priced, &tier, usage,
-                           &ctx->cost)
-           == LLMB_OK ? NGX_OK : NGX_ERROR;
+    if (tier.len || ctx->req->tier_len == 0) {
+        return NGX_OK;
+    }
+
+    /*
+     * A tier was asked for, and the answer does not say which one served: the
+     * dearer counts, or a client could name itself a discount.
+     */
+
+    tier.data = ctx->req->tier;
+    tier.len = ctx->req->tier_len;
+
+    if (llmb_price_cost(&ctx->lmcf->prices, ctx->priced, &tier, usage, &asked)
+        != LLMB_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (asked.total > ctx->cost.total) {
+        ctx->cost = asked;
+    }
+
+    return NGX_OK;
 }
 
+
+void
+ngx_http_llm_budget_release(ngx_http_llm_budget_ctx_t *ctx, const char *end)
+{
+    int64_t  actual[LLMB_UNITS];
+
+    if (!ctx->pending) {
+        return;
+    }
+
+    ctx->end = end;
+
+    if (ngx_http_llm_budget_unanswered(ctx->request)) {
+
+        /* the last attempt is free, one before it may not be */
+
+        ctx->answered = 0;
+        ngx_http_llm_budget_post_guess(ctx, 0);
+        return;
+    }
+
+    ngx_http_llm_budget_nothing(ctx);
+
+    /* it cost nothing, but it was a request: loops of failures count */
+
+    ngx_memzero(actual, sizeof(actual));
+    actual[LLMB_UNIT_REQUESTS] = 1;
+
+    ngx_http_llm_budget_store_post(ctx, actual);
+}
+
+
+void
+ngx_http_llm_budget_forfeit(ngx_http_llm_budget_ctx_t *ctx, const char *end)
+{
+    if (!ctx->pending) {
+        return;
+    }
+
+    ctx->end = end;
+    ngx_http_llm_budget_post_hold(ctx);
+}
+
+
+/* never sent: nothing happened at all */
 
 static void
 ngx_http_llm_budget_void(ngx_http_llm_budget_ctx_t *ctx)
@@ -391,13 +504,7 @@ ngx_http_llm_budget_void(ngx_http_llm_budget_ctx_t *ctx)
     ngx_http_llm_budget_store_t  *store;
 
     ctx->pending = 0;
-    ctx->cost.total = 0;
-    ctx->source = NGX_HTTP_LLM_BUDGET_SOURCE_NONE;
-
-    if (ctx->usage) {
-        ctx->usage->n_extra = 0;
-        ngx_memzero(&ctx->usage->counts, sizeof(llmb_usage_counts_t));
-    }
+    ngx_http_llm_budget_nothing(ctx);
 
     if (ctx->open->n == 0) {
         return;
@@ -405,11 +512,22 @@ ngx_http_llm_budget_void(ngx_http_llm_budget_ctx_t *ctx)
 
     store = ctx->lmcf->store;
 
-    if (store->close(store->data, ctx->id, ngx_http_llm_budget_now(), &rc)
+    if (store->void_hold(store->data, ctx->id, ngx_http_llm_budget_now(), &rc)
         == NGX_OK)
     {
         ngx_http_llm_budget_closed(ctx, rc);
     }
+}
+
+
+static void
+ngx_http_llm_budget_nothing(ngx_http_llm_budget_ctx_t *ctx)
+{
+    ngx_memzero(&ctx->cost, sizeof(llmb_cost_t));
+    ctx->source = NGX_HTTP_LLM_BUDGET_SOURCE_NONE;
+
+    ctx->usage->n_extra = 0;
+    ngx_memzero(&ctx->usage->counts, sizeof(llmb_usage_counts_t));
 }
 
 
@@ -421,6 +539,11 @@ ngx_http_llm_budget_closed(ngx_http_llm_budget_ctx_t *ctx,
 {
     if (rc == LLMB_LEDGER_OK) {
         return;
+    }
+
+    if (rc == LLMB_LEDGER_BAD) {
+        ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
+                      "llm_budget: the ledger refused to close a hold");
     }
 
     ctx->flags |= NGX_HTTP_LLM_BUDGET_FLAG_EXPIRED;

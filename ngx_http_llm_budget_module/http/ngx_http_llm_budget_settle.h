@@ -36,6 +36,17 @@ void ngx_http_llm_budget_settle(ngx_http_llm_budget_ctx_t *ctx);
  */
 void ngx_http_llm_budget_close(ngx_http_llm_budget_ctx_t *ctx);
 
+/*
+ * The call cost nothing: an error status, a cache hit.  Money and tokens are
+ * released, the request counts, and so do attempts that were never answered.
+ */
+void ngx_http_llm_budget_release(ngx_http_llm_budget_ctx_t *ctx,
+    const char *end);
+
+/* An answer that nobody reads is charged at the hold. */
+void ngx_http_llm_budget_forfeit(ngx_http_llm_budget_ctx_t *ctx,
+    const char *end);
+
 /* Moves the hold's deadline while the answer goes on. */
 void ngx_http_llm_budget_keep(ngx_http_llm_budget_ctx_t *ctx);
 

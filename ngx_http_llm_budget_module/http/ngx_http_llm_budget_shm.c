@@ -6,17 +6,17 @@
  */
 
 
-#include "http/ngx_http_llm_budget_store.h"
+#include "http/ngx_http_llm_budget_shm.h"
 
 
 typedef struct {
     ngx_slab_pool_t  *shpool;
     llmb_ledger_t    *ledger;
-    size_t            size;         /* of the zone */
     ngx_uint_t        charge;       /* overdue holds */
 } ngx_http_llm_budget_shm_t;
 
 
+static void ngx_http_llm_budget_shm_policy(void *data, ngx_uint_t charge);
 static ngx_int_t ngx_http_llm_budget_shm_init_zone(ngx_shm_zone_t *shm_zone,
     void *data);
 static ngx_uint_t ngx_http_llm_budget_shm_resized(ngx_shm_zone_t *shm_zone);
@@ -25,7 +25,7 @@ static ngx_int_t ngx_http_llm_budget_shm_open(void *data,
     llmb_ledger_rc_e *rc);
 static ngx_int_t ngx_http_llm_budget_shm_post(void *data, const u_char *id,
     const int64_t *actual, int64_t now_ms, llmb_ledger_rc_e *rc);
-static ngx_int_t ngx_http_llm_budget_shm_close(void *data, const u_char *id,
+static ngx_int_t ngx_http_llm_budget_shm_void(void *data, const u_char *id,
     int64_t now_ms, llmb_ledger_rc_e *rc);
 static ngx_int_t ngx_http_llm_budget_shm_extend(void *data, const u_char *id,
     int64_t deadline_ms, llmb_ledger_rc_e *rc);
@@ -36,30 +36,24 @@ static ngx_int_t ngx_http_llm_budget_shm_stat(void *data, int64_t now_ms,
     llmb_ledger_stat_t *stat);
 
 
-ngx_http_llm_budget_store_t *
-ngx_http_llm_budget_shm_create(ngx_conf_t *cf, ngx_str_t *name, size_t size,
+ngx_int_t
+ngx_http_llm_budget_shm_create(ngx_conf_t *cf,
+    ngx_http_llm_budget_store_t *store, ngx_str_t *name, size_t size,
     ngx_shm_zone_t **shm_zone)
 {
-    ngx_http_llm_budget_shm_t    *shm;
-    ngx_http_llm_budget_store_t  *store;
+    ngx_http_llm_budget_shm_t  *shm;
 
     shm = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_shm_t));
     if (shm == NULL) {
-        return NULL;
-    }
-
-    store = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_store_t));
-    if (store == NULL) {
-        return NULL;
+        return NGX_ERROR;
     }
 
     *shm_zone = ngx_shared_memory_add(cf, name, size,
                                       &ngx_http_llm_budget_module);
     if (*shm_zone == NULL) {
-        return NULL;
+        return NGX_ERROR;
     }
 
-    shm->size = size;
     shm->charge = 1;
 
     (*shm_zone)->init = ngx_http_llm_budget_shm_init_zone;
@@ -68,20 +62,20 @@ ngx_http_llm_budget_shm_create(ngx_conf_t *cf, ngx_str_t *name, size_t size,
     store->data = shm;
     store->open = ngx_http_llm_budget_shm_open;
     store->post = ngx_http_llm_budget_shm_post;
-    store->close = ngx_http_llm_budget_shm_close;
+    store->void_hold = ngx_http_llm_budget_shm_void;
     store->extend = ngx_http_llm_budget_shm_extend;
     store->walk = ngx_http_llm_budget_shm_walk;
     store->stat = ngx_http_llm_budget_shm_stat;
+    store->policy = ngx_http_llm_budget_shm_policy;
 
-    return store;
+    return NGX_OK;
 }
 
 
-void
-ngx_http_llm_budget_shm_policy(ngx_http_llm_budget_store_t *store,
-    ngx_uint_t charge)
+static void
+ngx_http_llm_budget_shm_policy(void *data, ngx_uint_t charge)
 {
-    ngx_http_llm_budget_shm_t  *shm = store->data;
+    ngx_http_llm_budget_shm_t  *shm = data;
 
     shm->charge = charge;
 }
@@ -234,7 +228,7 @@ ngx_http_llm_budget_shm_post(void *data, const u_char *id,
 
 
 static ngx_int_t
-ngx_http_llm_budget_shm_close(void *data, const u_char *id, int64_t now_ms,
+ngx_http_llm_budget_shm_void(void *data, const u_char *id, int64_t now_ms,
     llmb_ledger_rc_e *rc)
 {
     ngx_http_llm_budget_shm_t  *shm = data;

@@ -30,6 +30,7 @@ typedef enum {
     NGX_HTTP_LLM_BUDGET_VAR_MODEL_REQUESTED,
     NGX_HTTP_LLM_BUDGET_VAR_MODEL,
     NGX_HTTP_LLM_BUDGET_VAR_MODEL_SERVED,
+    NGX_HTTP_LLM_BUDGET_VAR_SERVICE_TIER,
     NGX_HTTP_LLM_BUDGET_VAR_PRICED_AS,
     NGX_HTTP_LLM_BUDGET_VAR_STREAM,
     NGX_HTTP_LLM_BUDGET_VAR_USER,
@@ -37,19 +38,23 @@ typedef enum {
     NGX_HTTP_LLM_BUDGET_VAR_INPUT_TOKENS,
     NGX_HTTP_LLM_BUDGET_VAR_CACHED_READ_TOKENS,
     NGX_HTTP_LLM_BUDGET_VAR_CACHE_WRITE_TOKENS,
+    NGX_HTTP_LLM_BUDGET_VAR_CACHE_WRITE_1H_TOKENS,
     NGX_HTTP_LLM_BUDGET_VAR_OUTPUT_TOKENS,
     NGX_HTTP_LLM_BUDGET_VAR_REASONING_TOKENS,
+    NGX_HTTP_LLM_BUDGET_VAR_WEB_SEARCHES,
     NGX_HTTP_LLM_BUDGET_VAR_TOTAL_TOKENS,
     NGX_HTTP_LLM_BUDGET_VAR_COST,
     NGX_HTTP_LLM_BUDGET_VAR_COST_NUSD,
     NGX_HTTP_LLM_BUDGET_VAR_HOLD,
     NGX_HTTP_LLM_BUDGET_VAR_HOLD_NUSD,
+    NGX_HTTP_LLM_BUDGET_VAR_OVERRUN_NUSD,
     NGX_HTTP_LLM_BUDGET_VAR_VERDICT,
     NGX_HTTP_LLM_BUDGET_VAR_CODE,
     NGX_HTTP_LLM_BUDGET_VAR_LIMIT,
     NGX_HTTP_LLM_BUDGET_VAR_USAGE_SOURCE,
     NGX_HTTP_LLM_BUDGET_VAR_END,
     NGX_HTTP_LLM_BUDGET_VAR_TTFT,
+    NGX_HTTP_LLM_BUDGET_VAR_DURATION,
     NGX_HTTP_LLM_BUDGET_VAR_PRICE_VERSION,
     NGX_HTTP_LLM_BUDGET_VAR_USAGE
 } ngx_http_llm_budget_var_e;
@@ -74,123 +79,52 @@ static ngx_int_t ngx_http_llm_budget_variable_money(ngx_http_request_t *r,
 static void ngx_http_llm_budget_variable_word(ngx_str_t *s, const char *word);
 
 
+#define ngx_http_llm_budget_var(name, id)                                     \
+    { ngx_string("llm_budget_" name), NULL, ngx_http_llm_budget_variable,     \
+      NGX_HTTP_LLM_BUDGET_VAR_##id, NGX_HTTP_VAR_NOCACHEABLE, 0 }
+
+
 static ngx_http_variable_t  ngx_http_llm_budget_vars[] = {
-
-    { ngx_string("llm_budget_key_id"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_KEY_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_key_sha256"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_KEY_SHA256, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_id"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_ID, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_endpoint"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_ENDPOINT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_dialect"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_DIALECT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_provider"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_PROVIDER, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_pass"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_PASS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_upstream"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_UPSTREAM, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_host"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_HOST, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_model_requested"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_MODEL_REQUESTED, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_model"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_MODEL, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_model_served"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_MODEL_SERVED, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_priced_as"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_PRICED_AS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_stream"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_STREAM, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_user"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_USER, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_body_sha256"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_BODY_SHA256, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_input_tokens"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_INPUT_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_cached_read_tokens"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_CACHED_READ_TOKENS, NGX_HTTP_VAR_NOCACHEABLE,
-      0 },
-
-    { ngx_string("llm_budget_cache_write_tokens"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_CACHE_WRITE_TOKENS, NGX_HTTP_VAR_NOCACHEABLE,
-      0 },
-
-    { ngx_string("llm_budget_output_tokens"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_OUTPUT_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_reasoning_tokens"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_REASONING_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_total_tokens"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_TOTAL_TOKENS, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_cost"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_COST, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_cost_nusd"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_COST_NUSD, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_hold"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_HOLD, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_hold_nusd"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_HOLD_NUSD, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_verdict"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_VERDICT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_code"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_CODE, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_limit"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_LIMIT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_usage_source"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_USAGE_SOURCE, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_end"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_END, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_ttft"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_TTFT, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_price_version"), NULL,
-      ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_PRICE_VERSION, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("llm_budget_usage"), NULL, ngx_http_llm_budget_variable,
-      NGX_HTTP_LLM_BUDGET_VAR_USAGE, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-      ngx_http_null_variable
+    ngx_http_llm_budget_var("key_id", KEY_ID),
+    ngx_http_llm_budget_var("key_sha256", KEY_SHA256),
+    ngx_http_llm_budget_var("id", ID),
+    ngx_http_llm_budget_var("endpoint", ENDPOINT),
+    ngx_http_llm_budget_var("dialect", DIALECT),
+    ngx_http_llm_budget_var("provider", PROVIDER),
+    ngx_http_llm_budget_var("pass", PASS),
+    ngx_http_llm_budget_var("upstream", UPSTREAM),
+    ngx_http_llm_budget_var("host", HOST),
+    ngx_http_llm_budget_var("model_requested", MODEL_REQUESTED),
+    ngx_http_llm_budget_var("model", MODEL),
+    ngx_http_llm_budget_var("model_served", MODEL_SERVED),
+    ngx_http_llm_budget_var("service_tier", SERVICE_TIER),
+    ngx_http_llm_budget_var("priced_as", PRICED_AS),
+    ngx_http_llm_budget_var("stream", STREAM),
+    ngx_http_llm_budget_var("user", USER),
+    ngx_http_llm_budget_var("body_sha256", BODY_SHA256),
+    ngx_http_llm_budget_var("input_tokens", INPUT_TOKENS),
+    ngx_http_llm_budget_var("cached_read_tokens", CACHED_READ_TOKENS),
+    ngx_http_llm_budget_var("cache_write_tokens", CACHE_WRITE_TOKENS),
+    ngx_http_llm_budget_var("cache_write_1h_tokens", CACHE_WRITE_1H_TOKENS),
+    ngx_http_llm_budget_var("output_tokens", OUTPUT_TOKENS),
+    ngx_http_llm_budget_var("reasoning_tokens", REASONING_TOKENS),
+    ngx_http_llm_budget_var("web_searches", WEB_SEARCHES),
+    ngx_http_llm_budget_var("total_tokens", TOTAL_TOKENS),
+    ngx_http_llm_budget_var("cost", COST),
+    ngx_http_llm_budget_var("cost_nusd", COST_NUSD),
+    ngx_http_llm_budget_var("hold", HOLD),
+    ngx_http_llm_budget_var("hold_nusd", HOLD_NUSD),
+    ngx_http_llm_budget_var("overrun_nusd", OVERRUN_NUSD),
+    ngx_http_llm_budget_var("verdict", VERDICT),
+    ngx_http_llm_budget_var("code", CODE),
+    ngx_http_llm_budget_var("limit", LIMIT),
+    ngx_http_llm_budget_var("usage_source", USAGE_SOURCE),
+    ngx_http_llm_budget_var("end", END),
+    ngx_http_llm_budget_var("ttft", TTFT),
+    ngx_http_llm_budget_var("duration", DURATION),
+    ngx_http_llm_budget_var("price_version", PRICE_VERSION),
+    ngx_http_llm_budget_var("usage", USAGE),
+    ngx_http_null_variable
 };
 
 
@@ -377,6 +311,14 @@ ngx_http_llm_budget_variable_request(ngx_http_request_t *r,
 
         break;
 
+    case NGX_HTTP_LLM_BUDGET_VAR_SERVICE_TIER:
+        if (ctx->usage) {
+            s->data = ctx->usage->tier;
+            s->len = ctx->usage->tier_len;
+        }
+
+        break;
+
     default:
 
         if (req == NULL) {
@@ -474,6 +416,14 @@ ngx_http_llm_budget_variable_usage(ngx_http_request_t *r,
         field = LLMB_USAGE_CACHE_WRITE;
         break;
 
+    case NGX_HTTP_LLM_BUDGET_VAR_CACHE_WRITE_1H_TOKENS:
+        field = LLMB_USAGE_CACHE_WRITE_1H;
+        break;
+
+    case NGX_HTTP_LLM_BUDGET_VAR_WEB_SEARCHES:
+        field = LLMB_USAGE_SEARCHES;
+        break;
+
     default:
         field = LLMB_USAGE_REASONING;
         break;
@@ -487,6 +437,8 @@ static ngx_int_t
 ngx_http_llm_budget_variable_result(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx, ngx_str_t *s, uintptr_t data)
 {
+    int64_t  held;
+
     switch (data) {
 
     case NGX_HTTP_LLM_BUDGET_VAR_COST:
@@ -496,10 +448,12 @@ ngx_http_llm_budget_variable_result(ngx_http_request_t *r,
         return ngx_http_llm_budget_variable_int(r, s, ctx->cost.total);
 
     case NGX_HTTP_LLM_BUDGET_VAR_HOLD:
-        return ngx_http_llm_budget_variable_money(r, s, ctx->estimate.nusd);
+        return ngx_http_llm_budget_variable_money(r, s,
+                                              ngx_http_llm_budget_held(ctx));
 
     case NGX_HTTP_LLM_BUDGET_VAR_HOLD_NUSD:
-        return ngx_http_llm_budget_variable_int(r, s, ctx->estimate.nusd);
+        return ngx_http_llm_budget_variable_int(r, s,
+                                              ngx_http_llm_budget_held(ctx));
 
     case NGX_HTTP_LLM_BUDGET_VAR_TTFT:
         return ctx->content_msec_set
@@ -507,6 +461,18 @@ ngx_http_llm_budget_variable_result(ngx_http_request_t *r,
                             (ngx_msec_int_t) (ctx->content_msec
                                               - ctx->start_msec))
                : NGX_OK;
+
+    case NGX_HTTP_LLM_BUDGET_VAR_OVERRUN_NUSD:
+        held = ngx_http_llm_budget_held(ctx);
+
+        return ngx_http_llm_budget_variable_int(r, s,
+                                                ctx->cost.total > held
+                                                ? ctx->cost.total - held : 0);
+
+    case NGX_HTTP_LLM_BUDGET_VAR_DURATION:
+        return ngx_http_llm_budget_variable_int(r, s,
+                            (ngx_msec_int_t) (ngx_current_msec
+                                              - ctx->start_msec));
 
     case NGX_HTTP_LLM_BUDGET_VAR_USAGE:
         return ngx_http_llm_budget_usage_line(r, ctx, s);
@@ -520,8 +486,8 @@ ngx_http_llm_budget_variable_result(ngx_http_request_t *r,
         break;
 
     case NGX_HTTP_LLM_BUDGET_VAR_LIMIT:
-        if (ctx->refusal.limit) {
-            *s = ctx->refusal.limit->name;
+        if (ctx->decided) {
+            *s = ctx->decided->name;
         }
 
         break;
