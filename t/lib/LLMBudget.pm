@@ -1142,6 +1142,13 @@ sub launch
 
     } elsif (!$up) {
         $self->discard();
+
+    } else {
+        # the master listens before it has workers
+
+        LLMBudget::wait_for(sub {
+            return $self->workers() >= ($self->{opt}{workers} // 1);
+        }, 20);
     }
 }
 

@@ -42,8 +42,6 @@ static const test_endpoint_t  test_known[] = {
       LLMB_DIALECT_CHAT, 4 },
     { "POST", "/openai/v1/responses", LLMB_ENDPOINT_METERED,
       LLMB_DIALECT_RESPONSES, 7 },
-    { "POST", "/v1/chat/completions/v1/messages", LLMB_ENDPOINT_METERED,
-      LLMB_DIALECT_MESSAGES, 20 },
     { "POST", "/x/v1/messages/count_tokens", LLMB_ENDPOINT_FREE,
       LLMB_DIALECT_MESSAGES, 2 },
     { "GET", "/a/b/v1/models/m", LLMB_ENDPOINT_FREE, LLMB_DIALECT_CHAT, 4 },
@@ -75,6 +73,11 @@ static const char *const  test_unknown[][2] = {
     { "POST", "/v1/chat/completions/id" },
     { "POST", "/v1/messages/batches" },
     { "POST", "/v1/batches" },
+    { "POST", "/v1/chat/completions/v1/messages" },
+    { "POST", "/v1/chat/completions/v1/messages/count_tokens" },
+    { "POST", "/v1/chat/completions/x/v1/embeddings" },
+    { "POST", "/x/v1/responses/v1/responses/input_tokens" },
+    { "GET", "/v1/messages/v1/models/x" },
     { "POST", "/v1/files" },
     { "POST", "/v1/responses/compact" },
     { "POST", "/v1/responses/resp_1/cancel" },
@@ -224,6 +227,16 @@ test_own(void)
     path = str("/deployments/gpt/edits");
     found = llmb_endpoint_find(own, 8, &method, &path, &tail);
     ok(found == &own[2] && tail == 0, "each \"*\" matches a segment");
+
+    path = str("/chat/completions/v1/messages/count_tokens");
+    found = llmb_endpoint_find(own, 8, &method, &path, &tail);
+    ok(found == NULL, "no endpoint has a metered one in its base");
+
+    path = str("/deployments/gpt/x/v1/messages");
+    found = llmb_endpoint_find(own, 8, &method, &path, &tail);
+    ok(found != NULL && tail == 18, "but what \"*\" would match may be there");
+
+    method = str("POST");
 
     path = str("/deployments/completions");
     found = llmb_endpoint_find(own, 8, &method, &path, &tail);

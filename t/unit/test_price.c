@@ -411,6 +411,8 @@ test_cost(void)
 static void
 test_cost_kinds(void)
 {
+    llmb_price_t  price;
+
     usage_set(1000, 0, 0, 0, 100);
     cost_is(M_SEARCH, "", 3500000, 0, "T18: no search, no fee");
 
@@ -420,8 +422,21 @@ test_cost_kinds(void)
     is_int(cost.output, 1000000, "the cost of the output is told apart");
     is_int(cost.input, 2500000, "the cost of the input is told apart");
 
-    cost_is(M_STD, "", 3500000, LLMB_COST_SEARCH_UNPRICED,
-            "searches without a price are flagged");
+    cost_is(M_STD, "", 23500000, LLMB_COST_SEARCH_UNPRICED,
+            "T18: searches without a price cost the usual, and are flagged");
+    is_int(cost.tools, 20000000, "as a fee of tools");
+
+    price = prices[M_FREE];
+    price.free = 1;
+    ok(llmb_price_cost(NULL, &price, NULL, &usage, &cost) == LLMB_OK
+       && cost.total == 0 && cost.flags == LLMB_COST_SEARCH_UNPRICED,
+       "a free model's searches cost nothing");
+
+    price = prices[M_STD];
+    price.search = 0;
+    ok(llmb_price_cost(NULL, &price, NULL, &usage, &cost) == LLMB_OK
+       && cost.total == 3500000 && cost.flags == 0,
+       "nor do searches at a price of zero");
 
     usage_set(100, 20, 0, 0, 50);
     usage.counts.n[LLMB_USAGE_AUDIO_INPUT] = 30;
@@ -588,8 +603,11 @@ test_estimate(void)
     is_int(est.bounded, 1, "a ceiling of the request bounds");
 
     ceiling_set(&req.max_completion_tokens, 50);
-    estimate_is(M_STD, -1, 100, 50, 750000,
-                "T20: max_completion_tokens goes before max_tokens");
+    estimate_is(M_STD, -1, 100, 16384, 250000 + 16384 * 10000,
+                "T20: the larger of two ceilings counts");
+
+    ceiling_set(&req.max_tokens, 20);
+    estimate_is(M_STD, -1, 100, 50, 750000, "whichever it is");
     estimate_is(M_STD, 20, 100, 20, 450000, "a ceiling given is taken");
     estimate_is(M_STD, 0, 100, 0, 250000, "a ceiling of zero costs input");
     estimate_is(M_STD, 99999, 100, 16384, 250000 + 16384 * 10000,
@@ -668,6 +686,8 @@ test_estimate_bound(void)
 static void
 test_estimate_rates(void)
 {
+    llmb_price_t  price;
+
     request_set(400);
     ceiling_set(&req.max_tokens, 100);
     estimate_is(M_TIER, -1, 100, 100, 1250000, "no tier asked is default");
@@ -716,7 +736,14 @@ test_estimate_rates(void)
     ceiling_set(&req.max_tokens, 0);
     req.hosted_tools = 1;
     req.hosted_searches = 1;
-    estimate_is(M_STD, -1, 100, 0, 250000, "searches may have no price");
+    estimate_is(M_STD, -1, 100, 0, 250000 + 10 * 10000000,
+                "T18: searches without a price cost the usual");
+
+    price = prices[M_FREE];
+    price.free = 1;
+    ok(llmb_price_estimate(&conf, &price, &req, -1, &est) == LLMB_OK
+       && est.nusd == 0, "unless the model is free");
+
     estimate_is(M_SEARCH, -1, 100, 0, 250000 + 10 * 10000000,
                 "T18: a search tool is held at a constant");
 
@@ -985,6 +1012,11 @@ test_guess(void)
     guess_is(401, 50, 865, 101, "long deltas have more");
     guess_is(UINT64_MAX, 50, 865, 200, "T47: never above the estimate");
     guess_is(40, UINT64_MAX, 865, 200, "T47: in deltas either");
+
+    req.remote_input = 1;
+    guess_is(40, 50, est.input, 50,
+             "T03: context that is not in the body is all of the estimate");
+    req.remote_input = 0;
 
     est.input = 7;
     guess_is(0, 0, 7, 0, "nor is the input");

@@ -518,6 +518,19 @@ test_rows(void)
            " 20000000 40000000",
            "what a size does not give grows with its input");
 
+    price = find("a");
+    ok(price && !price->row[0].inclusive && !price->row[1].inclusive,
+       "a size is strictly above at most providers (T16)");
+
+    load("{\"a\": {\"litellm_provider\": \"xai\","
+         " \"input_cost_per_token\": 3e-6,"
+         " \"output_cost_per_token\": 15e-6,"
+         " \"input_cost_per_token_above_128k_tokens\": 6e-6,"
+         " \"output_cost_per_token_above_128k_tokens\": 3e-5}}");
+    price = find("a");
+    ok(price && !price->row[0].inclusive && price->row[1].inclusive,
+       "at xAI a size is at or above (T16)");
+
     load("{\"a\": {\"input_cost_per_token\": 4e-6,"
          " \"output_cost_per_token\": 8e-6,"
          " \"cache_read_input_token_cost\": 1e-6,"

@@ -350,7 +350,7 @@ test_duplicates(void)
         "service_tier", "tools", "messages", "input", "prompt", "thinking",
         "background", "user", "metadata", "previous_response_id",
         "conversation", "system", "instructions", "modalities", "audio",
-        "fallbacks", "models", "web_search_options", "mcp_servers"
+        "fallbacks", "models", "web_search_options", "mcp_servers", "speed"
     };
 
     for (i = 0; i < sizeof(governed) / sizeof(governed[0]); i++) {
@@ -533,6 +533,13 @@ test_types(void)
     is_refused(read_member(RESPONSES, "\"background\":true"),
                LLMB_REQUEST_BACKGROUND, "background",
                "background mode is refused");
+    is_refused(read_member(MESSAGES, "\"speed\":\"fast\""),
+               LLMB_REQUEST_BAD_TYPE, "speed",
+               "a speed with another price is refused");
+    is_int(read_member(MESSAGES, "\"speed\":\"standard\""), LLMB_OK,
+           "the usual speed is fine");
+    is_int(read_member(CHAT, "\"speed\":1"), LLMB_OK,
+           "and so is what another API calls by that name");
 }
 
 
@@ -705,6 +712,10 @@ test_output(void)
                "chat takes max_tokens");
     is_ceiling(CHAT, ",\"max_tokens\":5,\"max_completion_tokens\":9", 9,
                "max_completion_tokens", "max_completion_tokens goes first");
+    is_ceiling(CHAT, ",\"max_tokens\":9,\"max_completion_tokens\":5", 9,
+               "max_completion_tokens", "T20: the larger of both counts");
+    is_ceiling(CHAT, ",\"max_completion_tokens\":0,\"max_tokens\":5", 5,
+               "max_completion_tokens", "of a zero, too");
     is_ceiling(CHAT, ",\"max_completion_tokens\":null,\"max_tokens\":5", 5,
                "max_tokens", "unless it is null");
     is_ceiling(CHAT, ",\"max_output_tokens\":5", -1, "max_completion_tokens",
