@@ -294,10 +294,9 @@ ngx_http_llm_budget_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_llm_budget_loc_conf_t  *llcf = conf;
 
-    ngx_str_t                         *value;
-    ngx_uint_t                         i;
-    ngx_http_complex_value_t          *cv;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_str_t                 *value;
+    ngx_uint_t                 i;
+    ngx_http_complex_value_t  *cv;
 
     if (llcf->keys != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -318,18 +317,28 @@ ngx_http_llm_budget_key(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
 
-        ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-        ccv.cf = cf;
-        ccv.value = &value[i];
-        ccv.complex_value = cv;
-
-        if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        if (ngx_http_llm_budget_compile(cf, &value[i], cv) != NGX_OK) {
             return NGX_CONF_ERROR;
         }
     }
 
     return NGX_CONF_OK;
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_compile(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t *cv)
+{
+    ngx_http_compile_complex_value_t  ccv;
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = text;
+    ccv.complex_value = cv;
+
+    return ngx_http_compile_complex_value(&ccv);
 }
 
 

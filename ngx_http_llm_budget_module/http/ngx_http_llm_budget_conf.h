@@ -68,6 +68,10 @@ char *ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
     ngx_http_llm_budget_main_conf_t *lmcf,
     ngx_http_llm_budget_loc_conf_t *conf);
 
+/* Text with variables, compiled into cv.  NGX_OK or NGX_ERROR. */
+ngx_int_t ngx_http_llm_budget_compile(ngx_conf_t *cf, ngx_str_t *text,
+    ngx_http_complex_value_t *cv);
+
 /*
  * The provider with that name, or, if text is a URL, one made for it without
  * a credential; NULL after an error was logged.

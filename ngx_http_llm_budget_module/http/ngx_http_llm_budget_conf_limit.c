@@ -15,8 +15,8 @@ static char *ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
 static char *ngx_http_llm_budget_limit_amount(ngx_conf_t *cf,
     ngx_http_llm_budget_limit_t *limit, llmb_unit_e unit, ngx_str_t *arg,
     ngx_str_t *text);
-static ngx_http_complex_value_t *ngx_http_llm_budget_compile(ngx_conf_t *cf,
-    ngx_str_t *text);
+static ngx_http_complex_value_t *ngx_http_llm_budget_limit_value(
+    ngx_conf_t *cf, ngx_str_t *text);
 static ngx_uint_t ngx_http_llm_budget_bad_name(ngx_str_t *name);
 static char *ngx_http_llm_budget_degrade_parameter(ngx_conf_t *cf,
     ngx_http_llm_budget_rung_t *rung, ngx_str_t *arg);
@@ -158,7 +158,7 @@ ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
                    "of all callers";
         }
 
-        limit->key = ngx_http_llm_budget_compile(cf, &text);
+        limit->key = ngx_http_llm_budget_limit_value(cf, &text);
         return limit->key ? NGX_CONF_OK : NGX_CONF_ERROR;
     }
 
@@ -248,7 +248,7 @@ ngx_http_llm_budget_limit_amount(ngx_conf_t *cf,
     }
 
     if (ngx_http_script_variables_count(text)) {
-        limit->amount[unit] = ngx_http_llm_budget_compile(cf, text);
+        limit->amount[unit] = ngx_http_llm_budget_limit_value(cf, text);
         return limit->amount[unit] ? NGX_CONF_OK : NGX_CONF_ERROR;
     }
 
@@ -271,23 +271,13 @@ ngx_http_llm_budget_limit_amount(ngx_conf_t *cf,
 
 
 static ngx_http_complex_value_t *
-ngx_http_llm_budget_compile(ngx_conf_t *cf, ngx_str_t *text)
+ngx_http_llm_budget_limit_value(ngx_conf_t *cf, ngx_str_t *text)
 {
-    ngx_http_complex_value_t          *cv;
-    ngx_http_compile_complex_value_t   ccv;
+    ngx_http_complex_value_t  *cv;
 
     cv = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (cv == NULL) {
-        return NULL;
-    }
 
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = text;
-    ccv.complex_value = cv;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+    if (cv == NULL || ngx_http_llm_budget_compile(cf, text, cv) != NGX_OK) {
         return NULL;
     }
 
