@@ -61,6 +61,8 @@ typedef struct {
     uint64_t                key[2];
     llmb_str_t              name;       /* cut to LLMB_LEDGER_NAME */
     llmb_unit_e             unit;
+    int64_t                 start_ms;   /* of the period; for stores with a
+                                           clock of their own */
     int64_t                 end_ms;     /* of the period; INT64_MAX: never */
 
     int64_t                 limit;      /* >= 0; this call's limit */
