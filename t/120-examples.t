@@ -5,7 +5,8 @@
 # Every file of conf-examples passes "nginx -t" and does what its comment
 # says.  Only addresses, paths and certificates are substituted: where an
 # example speaks TLS to a provider it does so here, to a server that holds a
-# certificate of the provider's name and stands before the stand-in.
+# certificate of the provider's name and stands before the stand-in.  The
+# Redis of an example is started as its comment says.
 
 
 use strict;
@@ -16,6 +17,7 @@ use lib "$FindBin::Bin/lib";
 use Test::More;
 
 use LLMBudget;
+use LLMBudgetRedis;
 
 
 need_module();
@@ -31,6 +33,9 @@ my %tests = (
     'teams.conf' => \&teams,
     'failover.conf' => \&failover,
     'local.conf' => \&local_models,
+    'redis.conf' => \&redis,
+    'redis-cluster.conf' => \&redis_cluster,
+    'redis-sentinel.conf' => \&redis_sentinel,
 );
 
 my @files = map { s{.*/}{}r } sort glob("$dir/*.conf");
@@ -40,7 +45,14 @@ is_deeply(\@files, [ sort keys %tests ], 'every example is tested here');
 subtest('the configuration of README.md works', \&readme);
 
 for my $file (@files) {
-    subtest("$file works", sub { $tests{$file}->($file) }) if $tests{$file};
+    next if !$tests{$file};
+
+    subtest("$file works", sub {
+        plan(skip_all => 'no redis-server: run scripts/setup test')
+            if $file =~ /^redis/ && !defined find_redis();
+
+        $tests{$file}->($file);
+    });
 }
 
 done_testing();
@@ -67,12 +79,14 @@ sub certificate {
 
 
 # The text of an example with this machine's addresses and paths; more: text
-# for its http block.
+# for its http block; change: a function that changes the text in $_.
 
 sub example {
-    my ($file, $more) = @_;
+    my ($file, $more, $change) = @_;
 
     my $text = read_file("$dir/$file");
+
+    $change->() for $change ? $text : ();
 
     $text =~ s/^worker_processes auto;\n//m;
     $text =~ s{^load_module modules/ngx_http_llm_budget_module\.so;}
@@ -84,6 +98,7 @@ sub example {
     $text =~ s{/etc/ssl/certs/ca-certificates\.crt}{%%DIR%%/cert.pem}g;
     $text =~ s{logs/llm_usage\.log}{%%DIR%%/usage.log};
     $text =~ s{file:secrets/}{file:secret-}g;
+    $text =~ s{/var/lib/nginx/llm_budget\b}{%%DIR%%/journal};
     $text =~ s/server( +)127\.0\.0\.1:8000;/server${1}127.0.0.1:%%STANDIN%%;/;
 
     for my $name (@names) {
@@ -136,7 +151,9 @@ sub start {
         map { $_ => read_file("$dir/$_") } qw(prices.json local-prices.json),
     );
 
-    my $conf = example($file, $opt{http} // '');
+    %files = (%files, %{$opt{files} // {}});
+
+    my $conf = example($file, $opt{http} // '', $opt{change});
     my ($passed, $text) = check_conf($conf, files => \%files);
 
     ok($passed, 'it passes nginx -t') or diag($text);
@@ -425,4 +442,153 @@ sub local_models {
 
     balanced('the books agree', limit => 'host');
     $nginx->stop();
+}
+
+
+# One Redis with TLS and a user, as the comment of the file has them.
+
+sub redis {
+    my ($file) = @_;
+
+    my $text = read_file("$dir/$file");
+    my ($rules) = $text =~ /#SHA-256-of-the-password (.*?)\n#\n/s;
+
+    ok($rules, 'the comment has a user') or return;
+    $rules =~ s/[#\s]+/ /g;
+
+    # "default" keeps its rights: Redis reads its append-only file with them
+
+    my $redis = start_redis(tls => 1, password => 'root', appendonly => 1,
+                            conf => [ "user llm on >pass-word $rules",
+                                      'maxmemory-policy noeviction' ]);
+    my $url = $redis->tls_url();
+
+    my $nginx = start($file,
+        files => { 'secret-redis' => "pass-word\n",
+                   'ca.crt' => read_file($redis->tls_file('ca.crt')) },
+        change => sub {
+            s{rediss://redis\.internal:6380}{$url timeout=5s}
+                or fail('it has the address of a Redis');
+            s{ca=\S+certificates\.crt}{ca=%%DIR%%/ca.crt}
+                or fail('it has a CA');
+        });
+
+    is(chat('sk-alice', 'gpt-4o')->{status}, 200, 'a call is served');
+    is(chat('sk-bob', 'gpt-4o-mini')->{status}, 200, 'and another one');
+
+    my $line = wait_for(sub { (usage_lines())[1] });
+
+    is($line->{store}, 'redis', 'it was held in Redis');
+    is($line->{outage}, undef, 'which is there');
+    balanced('the books agree');
+
+    unlike($nginx->log_text(), qr/maxmemory|NOPERM/,
+           'the user may do all that is needed, and nothing is evicted');
+
+    # without Redis a tenth of each limit may be spent here
+
+    $redis->kill9();
+
+    my $answer = chat('sk-alice', 'gpt-4o-mini');
+
+    is($answer->{status}, 200, 'without Redis a call is served');
+    is($answer->{headers}{'x-llm-budget-outage'}, 'local',
+       'from the allowance of this machine');
+
+    $answer = chat('sk-alice', 'gpt-4o', content => 'a' x 900_000);
+
+    is($answer->{status}, 429, 'a call of more than that is not');
+    like($answer->{body}, qr/"limit_usd":"2\.000000000"/,
+         'a tenth of the limit');
+
+    $redis->start_again();
+
+    ok(wait_for(sub { spent(ledger() // {}, 'all')
+                      == $standin->stats()->{billed_nusd} }, 20),
+       'when it is back it is told');
+    balanced('and the books agree');
+    $nginx->stop(allow => qr/is down/);
+}
+
+
+sub redis_cluster {
+    my ($file) = @_;
+
+    my $redis = start_cluster(node_timeout => 15000);
+    my $urls = join(' ', $redis->urls());
+    my $nginx = start($file, change => sub {
+        s{redis://10\.0\.0\.11.*?:6379 cluster}{$urls cluster timeout=5s}s
+            or fail('it has the addresses of a cluster');
+    });
+
+    for my $case ([ alice => 'research' ], [ bob => 'support' ]) {
+        my ($user, $team) = @$case;
+
+        is(chat("sk-$user", 'gpt-4o')->{status}, 200, "$user is served");
+
+        my $n = 0;
+        my $limits;
+
+        wait_for(sub {
+            my $ledger = api("ledger?team=$team") // {};
+
+            return 0 if ($ledger->{stat}{pending} // 1) != 0;
+
+            $limits = { map { ("$_->{budget}/$_->{key}" => $_->{spent}) }
+                        @{$ledger->{accounts}} };
+            return 1;
+        });
+
+        is_deeply([ sort keys %$limits ], [ "team/$team",
+                                            "user/$team:$user" ],
+                  "the ledger of $team has its accounts, and no other");
+        cmp_ok($limits->{"team/$team"}, '>', 0, 'which were charged');
+    }
+
+    isnt($redis->slot_of('llmb{research}:accounts'),
+         $redis->slot_of('llmb{support}:accounts'), 'in two slots');
+
+    for my $team (qw(research support)) {
+        my $dump = ledger_dump($redis, 'llmb', $team);
+
+        ok($dump->{accounts}, "the node of $team has them");
+    }
+
+    $nginx->stop();
+}
+
+
+sub redis_sentinel {
+    my ($file) = @_;
+
+    my $master = start_redis(password => 'one', appendonly => 1,
+                             conf => [ 'masterauth one' ]);
+    my $replica = start_redis(password => 'one', replica_of => $master);
+    my $sentinels = start_sentinels(master => $master, name => 'budgets');
+    my $urls = join(' ', $sentinels->urls());
+
+    my $nginx = start($file, files => { 'secret-redis' => "one\n" },
+        change => sub {
+            s{redis://10\.0\.0\.11.*?(?=\ssentinel=)}{$urls timeout=5s}s
+                or fail('it has the addresses of Sentinels');
+        });
+
+    is(chat('sk-alice', 'gpt-4o')->{status}, 200, 'a call is served');
+    balanced('by the master');
+
+    $master->kill9();
+
+    my $answer = chat('sk-alice', 'gpt-4o');
+
+    is("$answer->{status} " . ($answer->{headers}{'x-llm-budget-outage'} // ''),
+       '503 deny', 'without a master none is');
+
+    ok(wait_for(sub { chat('sk-alice', 'gpt-4o')->{status} == 200 }, 30),
+       'until there is another one');
+    balanced('which knows the books');
+
+    like($nginx->log_text(),
+         qr/the master of "budgets" is redis \S+ now, not /,
+         'and the log says so');
+    $nginx->stop(allow => qr/is down/);
 }

@@ -130,8 +130,16 @@ sub example {
 
     $text =~ s{/etc/nginx/llm/prices\.json}{PRICES};
     $text =~ s{/run/secrets/\w+}{secret};
+    $text =~ s{/var/lib/nginx/llm_budget}{journal};
     $text =~ s{https://api\.openai\.com}{http://127.0.0.1:9};
     $text =~ s/^(map .*\n)//m and $at{http} .= $1;
+
+    # the store, whose journal has a place outside of the test by default
+
+    $at{http} .= "llm_budget_redis redis://127.0.0.1:9;\n"
+        if $name ne 'llm_budget_redis';
+    $at{http} .= "llm_budget_journal journal;\n"
+        if $name ne 'llm_budget_journal';
 
     my $level = $text =~ /^location/ ? 'server'
                 : $table =~ /"$name"\),\s*NGX_HTTP_MAIN_CONF\|NGX_CONF/

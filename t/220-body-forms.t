@@ -141,7 +141,7 @@ for my $place ('', qw(/small /large /file /single /direct /hashed)) {
     is($standin->stats()->{requests}, 0,
        'T35: ... and nothing was sent for them');
 
-    my $ledger = ledger();
+    my $ledger = ledger_settled();
     is($ledger->{stat}{pending}, 0, 'T35: ... nor held');
 }
 

@@ -285,7 +285,7 @@ is($standin->stats()->{requests}, $reached,
 
     is($line->{usage_source}, 'hold',
        'T51: ... hides the usage, so the hold is charged');
-    is(spent(ledger()) - $before, $line->{hold_nusd}, '... in full');
+    is(spent(ledger_settled()) - $before, $line->{hold_nusd}, '... in full');
     is(spent(ledger()) - $before, $line->{cost_nusd}, '... and logged');
 
     $before = spent(ledger());
@@ -294,7 +294,7 @@ is($standin->stats()->{requests}, $reached,
     is($answer->{status}, 403,
        'T51: X-Accel-Redirect into a metered location is refused');
     wait_for(sub { usage_lines() >= $LLMBudget::MADE });
-    is(spent(ledger()) - $before, (usage_lines())[-1]{cost_nusd},
+    is(spent(ledger_settled()) - $before, (usage_lines())[-1]{cost_nusd},
        '... and the call is charged');
     is(ledger()->{stat}{pending}, 0, 'no hold is pending');
 }

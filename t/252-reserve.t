@@ -74,7 +74,7 @@ is(hold('two', \%plain), 200 * 2500 + 10 * 10000,
 is(hold('default', { sized(401, model => 'm-std') }),
    101 * 2500 + 1024 * 10000, 'a part of a token is a token');
 is(hold('off', \%plain), 0, 'off holds nothing');
-is(spent(ledger(), 'all_off'), last_line()->{cost_nusd},
+is(spent(ledger_settled(), 'all_off'), last_line()->{cost_nusd},
    'but charges what was used');
 
 # a model that has no maximum of its own
@@ -162,7 +162,7 @@ is(hold('default', { sized(400, %fixed, n => 8) }),
     is($line->{hold_nusd}, 10 * 2500 + 10 * 10000, 'its hold was too small');
     is($line->{cost_nusd}, $cost, 'all of it is charged (T54)');
     is($line->{overrun_nusd}, $cost - 125_000, 'the surplus is in the log');
-    is(spent(ledger(), 'overrun'), $cost, 'and in the ledger');
+    is(spent(ledger_settled(), 'overrun'), $cost, 'and in the ledger');
     cmp_ok($cost, '>', 600_000, 'beyond the limit');
 
     $answer = call('overrun', { sized(40, model => 'm-std') });
@@ -190,7 +190,7 @@ is(hold('default', { sized(400, %fixed, n => 8) }),
 
 {
     my $calls = $standin->stats()->{requests};
-    my $ledger = ledger();
+    my $ledger = ledger_settled();
 
     for my $case (
         ['n', '18446744073686646784'], ['n', '-1'], ['n', '1.5'],

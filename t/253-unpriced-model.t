@@ -49,7 +49,7 @@ for my $model ('brand-new', 'm-std2', 'm-st', 'M-STD', 'm-std-2', 'sample_spec')
 }
 
 is($standin->stats()->{requests}, $calls, 'none was sent');
-is(spent(ledger()), 0, 'none was charged');
+is(spent(ledger_settled()), 0, 'none was charged');
 
 
 for my $case (['m-std-2026-07-09', 'm-std'], ['m-std-20260709', 'm-std'],
@@ -97,7 +97,7 @@ ok((grep { $_ eq 'model_unpriced' } @{$line->{flags} // []}), 'flagged');
 is($line->{cost_nusd},
    $line->{input_tokens} * 3000 + $line->{output_tokens} * 15000,
    'and charged at its rates');
-is(spent(ledger(), 'as'), $line->{cost_nusd}, 'in the ledger, too');
+is(spent(ledger_settled(), 'as'), $line->{cost_nusd}, 'in the ledger, too');
 is(call('as', 'm-mini')->{status}, 200, 'a known one is served there, too');
 is(last_line()->{priced_as}, 'm-mini', 'at its own price');
 

@@ -138,5 +138,5 @@ sub accounts
     my ($limit) = @_;
 
     return grep { !defined $limit || $_->{budget} eq $limit }
-           @{ledger()->{accounts}};
+           @{ledger_settled()->{accounts}};
 }

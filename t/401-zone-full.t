@@ -17,6 +17,7 @@ use LLMBudget;
 
 
 need_module();
+need_zone_store();
 
 my $standin = start_standin();
 

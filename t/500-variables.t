@@ -249,7 +249,7 @@ is(logged()->{key_sha256}, $sha, 'the argument "key" carries a key');
 # as the key of a limit
 
 my %accounts = map { $_->{key} => $_->{spent} }
-               grep { $_->{budget} eq 'model' } @{ledger()->{accounts}};
+               grep { $_->{budget} eq 'model' } @{ledger_settled()->{accounts}};
 
 is($accounts{'m-std:someone'}, 1020, 'a limit may be keyed on the model and '
                                      . 'the user of the request');

@@ -25,8 +25,9 @@ need_module();
 # where there is one
 
 my @members = qw(id time key_id verdict code limit? endpoint dialect operation
-                 provider? status end user? model_requested* model*
-                 model_served? service_tier? priced_as? max_output? stream* input_tokens
+                 provider? status end store? outage? user? model_requested*
+                 model* model_served? service_tier? priced_as? max_output?
+                 stream* input_tokens
                  cached_read_tokens cache_write_tokens cache_write_1h_tokens
                  output_tokens reasoning_tokens total_tokens web_searches
                  usage_source cost_nusd cost_usd hold_nusd overrun_nusd
@@ -78,6 +79,9 @@ is($line->{service_tier}, 'flex', 'its tier is the one that served');
 is($line->{model_served}, 'm-mini', 'its model, too');
 is($line->{operation}, 'chat', 'its operation is named');
 is($line->{provider}, 'p', 'so is its provider');
+is($line->{store}, LLMBudget::store_kind() eq 'zone' ? 'zone' : 'redis',
+   'and its store');
+is($line->{outage}, undef, 'which is there');
 is($line->{status}, 200, 'its status is a number');
 is($line->{cost_usd}, sprintf('%d.%09d', int($line->{cost_nusd} / 1e9),
                               $line->{cost_nusd} % 1e9),
@@ -124,6 +128,7 @@ is("$line->{status} $line->{code} $line->{limit} $line->{verdict}",
 
 $line = line('a refusal before the body', \%body, who => '');
 is("$line->{status} $line->{code}", '401 key_invalid', 'says why');
+is($line->{store}, undef, 'and no store was asked');
 ok(!exists $line->{model}, 'and has no model, as nobody has read the body');
 
 $line = line('a path that is not served', \%body, path => '/v1/nothing');
@@ -196,7 +201,38 @@ is("$got->{pending} $got->{held}", '0 0', 'no hold is pending');
 is($got->{log}, $got->{spent}, 'the lines sum up to the ledger');
 
 $nginx->stop();
+outages();
 done_testing();
+
+
+# Nobody listens at the Redis of these: what was done about it.  Of a call that
+# was refused there is no more to tell.
+
+sub outages {
+    my $base = LLMBudget::llm_conf(
+        limit => 'all key=all usd=1000', key => '$arg_who',
+        redis => 'redis://127.0.0.1:%%PORT9%%', outage => '%s',
+        http => '    llm_budget_provider p { pass http://standin; }',
+        location => '            llm_budget_pass p;',
+        pass => '$llm_budget_pass');
+
+    for my $outage (qw(deny allow local)) {
+        $nginx = start_nginx(conf => $base
+                             =~ s/llm_budget_outage \K%s/$outage/r);
+
+        $line = line("a call in a \"$outage\" outage", \%body);
+
+        is($line->{outage}, $outage, 'which it tells');
+        is($line->{store}, 'redis', 'and whose');
+        is("$line->{status} $line->{code} $line->{verdict}", $outage eq 'deny'
+           ? '503 store_unavailable deny' : '200  allow', 'what came of it');
+        is($line->{cost_nusd} > 0 ? 1 : 0, $outage eq 'deny' ? 0 : 1,
+           'and what it cost');
+        is_deeply($line->{flags}, [], 'no charge is lost');
+
+        $nginx->stop(allow => qr/is down/);
+    }
+}
 
 
 # Makes a call and looks at its line.

@@ -65,7 +65,6 @@ sub call
 {
     my ($name, $body, %opt) = @_;
     my $path = $opt{path} // '/v1/chat/completions';
-    my $before = usage_lines();
     my $answer = post_json("/$name$path",
         { model => 'm-std', messages => $messages, %{$body // {}} },
         headers => { Authorization => 'Bearer k1', %{$opt{headers} // {}} },
@@ -73,7 +72,7 @@ sub call
 
     $answer->{line} = wait_for(sub {
         my @lines = usage_lines();
-        return @lines > $before && $lines[-1];
+        return @lines >= $LLMBudget::MADE && $lines[-1];
     });
 
     return $answer;

@@ -15,6 +15,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "core/llmb_call.h"
 #include "core/llmb_edit.h"
 #include "core/llmb_endpoint.h"
 #include "core/llmb_ledger.h"
@@ -45,6 +46,8 @@
 
 
 typedef struct ngx_http_llm_budget_store_s  ngx_http_llm_budget_store_t;
+typedef struct ngx_http_llm_budget_call_s  ngx_http_llm_budget_call_t;
+typedef struct ngx_http_llm_budget_read_s  ngx_http_llm_budget_read_t;
 
 
 /* where a directive stands, for what is found out after all was read */
@@ -73,6 +76,7 @@ typedef struct {
 typedef struct {
     ngx_str_t                        name;
     ngx_http_complex_value_t        *key;       /* NULL: the caller's key id */
+    ngx_str_t                        key_text;  /* as it was written */
     ngx_http_complex_value_t        *amount[LLMB_UNITS];    /* or NULL */
     int64_t                          fixed[LLMB_UNITS];     /* -1: variable */
     llmb_period_e                    period;
@@ -102,14 +106,48 @@ typedef enum {
 } ngx_http_llm_budget_reserve_e;
 
 
+/* llm_budget_store; by default redis, if there is one */
+
+typedef enum {
+    NGX_HTTP_LLM_BUDGET_STORE_DEFAULT = 0,
+    NGX_HTTP_LLM_BUDGET_STORE_ZONE,
+    NGX_HTTP_LLM_BUDGET_STORE_REDIS
+} ngx_http_llm_budget_store_e;
+
+
+/* where the accounts of a limit are */
+
+typedef struct {
+    ngx_str_t                        name;
+    ngx_http_llm_budget_store_t     *store;
+    ngx_str_t                        tag;       /* as it was written */
+} ngx_http_llm_budget_home_t;
+
+
+/* what is done with a request while the store is away */
+
+typedef enum {
+    NGX_HTTP_LLM_BUDGET_OUTAGE_NONE = 0,    /* of a request: it was not */
+    NGX_HTTP_LLM_BUDGET_OUTAGE_DENY,
+    NGX_HTTP_LLM_BUDGET_OUTAGE_ALLOW,
+    NGX_HTTP_LLM_BUDGET_OUTAGE_LOCAL
+} ngx_http_llm_budget_outage_e;
+
+
 typedef struct {
     ngx_shm_zone_t                  *shm_zone;
-    ngx_http_llm_budget_store_t     *store;
+    ngx_http_llm_budget_store_t     *zone;      /* or NULL */
+    ngx_http_llm_budget_store_t     *redis;     /* or NULL */
+
+    ngx_str_t                        journal;   /* folder */
+    off_t                            journal_len;
 
     ngx_str_t                        prices_file;
     llmb_price_table_t               prices;
 
     ngx_array_t                      providers; /* of pointers */
+    ngx_array_t                      homes;     /* of limits, where they are
+                                                   counted */
     ngx_array_t                      aliases;   /* llmb_str_t, in pairs */
     ngx_array_t                      alias_places;  /* pointers, per pair */
 
@@ -126,6 +164,13 @@ typedef struct {
     ngx_array_t                     *endpoints; /* llmb_endpoint_t */
     ngx_http_llm_budget_provider_t  *provider;  /* or NULL */
 
+    ngx_uint_t                       store_kind;    /* ..._store_e */
+    ngx_http_llm_budget_store_t     *store;     /* of a metered location */
+    ngx_uint_t                       outage;    /* ..._outage_e */
+    ngx_uint_t                       share;     /* percent, of local */
+    ngx_http_complex_value_t        *tag;       /* or NULL */
+    ngx_str_t                        tag_text;  /* as it was written */
+
     ngx_uint_t                       reserve;
     ngx_int_t                        reserve_output;
     ngx_int_t                        bytes_per_token;
@@ -141,11 +186,13 @@ typedef struct {
 
     ngx_http_handler_pt              api;       /* of llm_budget_api, or NULL */
 
-    /* of llm_budget, ..._pass, ..._unknown_model and ..._api, or NULL */
+    /* of llm_budget, llm_budget_pass, ..., or NULL */
     ngx_http_llm_budget_place_t     *enable_place;
     ngx_http_llm_budget_place_t     *provider_place;
     ngx_http_llm_budget_place_t     *unknown_place;
     ngx_http_llm_budget_place_t     *api_place;
+    ngx_http_llm_budget_place_t     *store_place;
+    ngx_http_llm_budget_place_t     *tag_place;
 } ngx_http_llm_budget_loc_conf_t;
 
 
@@ -155,6 +202,7 @@ typedef enum {
     NGX_HTTP_LLM_BUDGET_START = 0,
     NGX_HTTP_LLM_BUDGET_BODY,       /* the body is being read */
     NGX_HTTP_LLM_BUDGET_JUDGE,      /* the body is there */
+    NGX_HTTP_LLM_BUDGET_WAIT,       /* the store is asked */
     NGX_HTTP_LLM_BUDGET_ADMITTED,   /* metered: a hold was opened */
     NGX_HTTP_LLM_BUDGET_FREE,       /* passed on, not metered */
     NGX_HTTP_LLM_BUDGET_DENIED
@@ -178,6 +226,7 @@ typedef enum {
 #define NGX_HTTP_LLM_BUDGET_FLAG_COST_OVERFLOW      0x04
 #define NGX_HTTP_LLM_BUDGET_FLAG_EXPIRED            0x08
 #define NGX_HTTP_LLM_BUDGET_FLAG_RETRIED            0x10
+#define NGX_HTTP_LLM_BUDGET_FLAG_CHARGE_LOST        0x20
 
 
 /* a refusal, as the client and the log get it */
@@ -240,6 +289,18 @@ typedef struct {
 
     /* the hold */
     llmb_ledger_open_t              *open;
+    llmb_ledger_open_t              *charge;    /* legs of its closing; open,
+                                                   except in an outage */
+    u_char                           tag[LLMB_CALL_TAG];
+    size_t                           tag_len;
+    ngx_http_llm_budget_store_t     *store;
+    ngx_http_llm_budget_call_t      *call;      /* its opening */
+    ngx_int_t                        call_rc;   /* of done() */
+    ngx_uint_t                       tries;     /* openings */
+    ngx_http_llm_budget_outage_e     outage;
+    ngx_uint_t                       unsure;    /* the store may have a hold
+                                                   nobody knows of */
+    ngx_queue_t                      live;      /* while it is pending */
     ngx_http_llm_budget_limit_t     *leg_limit[LLMB_LEDGER_LEGS];
     u_char                           id[LLMB_LEDGER_ID];
     ngx_uint_t                       pending;

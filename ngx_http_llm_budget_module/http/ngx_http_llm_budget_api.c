@@ -24,18 +24,37 @@
 #define NGX_HTTP_LLM_BUDGET_STAT_LEN    1024
 
 
+/* an answer in the making: the store may have to be waited for */
+
+typedef struct {
+    ngx_http_request_t           *request;
+    ngx_http_llm_budget_store_t  *store;
+    ngx_http_llm_budget_read_t    read;
+    u_char                        tag[NGX_HTTP_LLM_BUDGET_TAG_MAX];
+    ngx_uint_t                    total;    /* accounts written */
+    ngx_uint_t                    begun;    /* unsigned  begun:1; */
+    off_t                         size;
+    ngx_chain_t                  *out;
+    ngx_chain_t                 **last;
+} ngx_http_llm_budget_api_t;
+
+
 static ngx_int_t ngx_http_llm_budget_api_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_llm_budget_api_ledger(ngx_http_request_t *r,
-    ngx_http_llm_budget_store_t *store, ngx_chain_t **out, off_t *size);
-static ngx_int_t ngx_http_llm_budget_api_accounts(ngx_http_request_t *r,
-    ngx_http_llm_budget_store_t *store, llmb_out_t *text,
-    ngx_chain_t ***ll, off_t *size);
+static ngx_int_t ngx_http_llm_budget_api_wait(ngx_http_request_t *r);
+static ngx_int_t ngx_http_llm_budget_api_ledger(
+    ngx_http_llm_budget_api_t *api);
+static void ngx_http_llm_budget_api_done(ngx_http_llm_budget_read_t *read,
+    ngx_int_t rc);
+static void ngx_http_llm_budget_api_cleanup(void *data);
+static ngx_int_t ngx_http_llm_budget_api_portion(
+    ngx_http_llm_budget_api_t *api);
+static ngx_int_t ngx_http_llm_budget_api_send(ngx_http_llm_budget_api_t *api);
 static void ngx_http_llm_budget_api_stat(llmb_out_t *out,
     const llmb_ledger_stat_t *stat);
 static void ngx_http_llm_budget_api_account(llmb_out_t *out,
     const llmb_ledger_account_t *account);
-static ngx_int_t ngx_http_llm_budget_api_push(ngx_http_request_t *r,
-    llmb_out_t *text, ngx_chain_t ***ll, off_t *size);
+static ngx_int_t ngx_http_llm_budget_api_push(ngx_http_llm_budget_api_t *api,
+    llmb_out_t *text);
 
 
 char *
@@ -73,9 +92,11 @@ ngx_http_llm_budget_api(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_llm_budget_api_handler(ngx_http_request_t *r)
 {
-    off_t                             size;
     ngx_int_t                         rc;
-    ngx_chain_t                      *out;
+    ngx_str_t                         text;
+    ngx_pool_cleanup_t               *cln;
+    ngx_http_llm_budget_api_t        *api;
+    ngx_http_llm_budget_loc_conf_t   *llcf;
     ngx_http_llm_budget_main_conf_t  *lmcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
@@ -97,19 +118,212 @@ ngx_http_llm_budget_api_handler(ngx_http_request_t *r)
     }
 
     lmcf = ngx_http_get_module_main_conf(r, ngx_http_llm_budget_module);
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_llm_budget_module);
 
-    if (lmcf->store == NULL) {
-        return NGX_HTTP_NOT_FOUND;
-    }
-
-    if (ngx_http_llm_budget_api_ledger(r, lmcf->store, &out, &size)
-        != NGX_OK)
-    {
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_llm_budget_api_t));
+    if (cln == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    api = cln->data;
+    ngx_memzero(api, sizeof(ngx_http_llm_budget_api_t));
+
+    api->request = r;
+    api->last = &api->out;
+    api->store = ngx_http_llm_budget_store_of(lmcf, llcf);
+
+    if (api->store == NULL || (api->store == lmcf->redis && !lmcf->used)) {
+        return NGX_HTTP_NOT_FOUND;
+    }
+
+    ngx_str_null(&text);
+
+    if (llcf->tag && ngx_http_complex_value(r, llcf->tag, &text) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_llm_budget_store_tag(api->tag, &text, &api->read.tag);
+
+    api->read.pool = r->pool;
+    api->read.max = NGX_HTTP_LLM_BUDGET_PORTION;
+    api->read.done = ngx_http_llm_budget_api_done;
+    api->read.data = api;
+    api->read.account = ngx_palloc(r->pool, NGX_HTTP_LLM_BUDGET_PORTION
+                                            * sizeof(llmb_ledger_account_t));
+    if (api->read.account == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    cln->handler = ngx_http_llm_budget_api_cleanup;
+
+    rc = ngx_http_llm_budget_api_ledger(api);
+
+    return api->read.op ? ngx_http_llm_budget_api_wait(r) : rc;
+}
+
+
+/* a client that leaves ends it, and its end cancels the read */
+
+static ngx_int_t
+ngx_http_llm_budget_api_wait(ngx_http_request_t *r)
+{
+    ngx_event_t  *rev;
+
+    rev = r->connection->read;
+
+    if (!r->discard_body) {
+
+        if (rev->ready) {
+            ngx_post_event(rev, &ngx_posted_events);
+
+        } else if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        r->read_event_handler = ngx_http_test_reading;
+    }
+
+    r->main->count++;
+
+    return NGX_DONE;
+}
+
+
+/* reads portions until the end; NGX_AGAIN: api_done() goes on */
+
+static ngx_int_t
+ngx_http_llm_budget_api_ledger(ngx_http_llm_budget_api_t *api)
+{
+    ngx_int_t  rc;
+
+    do {
+        rc = api->store->read(api->store->data, &api->read);
+
+        if (rc == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
+
+        if (rc != NGX_OK) {
+            return NGX_HTTP_SERVICE_UNAVAILABLE;
+        }
+
+        rc = ngx_http_llm_budget_api_portion(api);
+
+    } while (rc == NGX_AGAIN);
+
+    return (rc == NGX_OK) ? ngx_http_llm_budget_api_send(api)
+                          : NGX_HTTP_INTERNAL_SERVER_ERROR;
+}
+
+
+static void
+ngx_http_llm_budget_api_done(ngx_http_llm_budget_read_t *read, ngx_int_t rc)
+{
+    ngx_connection_t           *c;
+    ngx_http_request_t         *r;
+    ngx_http_llm_budget_api_t  *api;
+
+    api = read->data;
+    r = api->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    if (rc != NGX_OK) {
+        rc = NGX_HTTP_SERVICE_UNAVAILABLE;
+
+    } else {
+        rc = ngx_http_llm_budget_api_portion(api);
+
+        if (rc == NGX_AGAIN) {
+            rc = ngx_http_llm_budget_api_ledger(api);
+
+        } else {
+            rc = (rc == NGX_OK) ? ngx_http_llm_budget_api_send(api)
+                                : NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+
+    if (api->read.op) {
+        return;
+    }
+
+    ngx_http_finalize_request(r, rc);
+    ngx_http_run_posted_requests(c);
+}
+
+
+static void
+ngx_http_llm_budget_api_cleanup(void *data)
+{
+    ngx_http_llm_budget_api_t  *api = data;
+
+    if (api->read.op) {
+        api->store->cancel_read(api->store->data, &api->read);
+    }
+}
+
+
+/* the text of what was read; NGX_AGAIN: there is more */
+
+static ngx_int_t
+ngx_http_llm_budget_api_portion(ngx_http_llm_budget_api_t *api)
+{
+    size_t       room;
+    u_char      *p;
+    llmb_out_t   text;
+    ngx_uint_t   i;
+
+    room = NGX_HTTP_LLM_BUDGET_STAT_LEN
+           + api->read.n * NGX_HTTP_LLM_BUDGET_ACCOUNT_LEN;
+
+    p = ngx_palloc(api->request->pool, room);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    llmb_out_init(&text, p, room);
+
+    if (!api->begun) {
+        api->begun = 1;
+        ngx_http_llm_budget_api_stat(&text, &api->read.stat);
+    }
+
+    for (i = 0; i < api->read.n; i++) {
+        if (api->total++) {
+            llmb_out_text(&text, ",");
+        }
+
+        ngx_http_llm_budget_api_account(&text, &api->read.account[i]);
+    }
+
+    if (api->read.cursor.len && api->total < NGX_HTTP_LLM_BUDGET_ACCOUNTS) {
+        return ngx_http_llm_budget_api_push(api, &text) == NGX_OK ? NGX_AGAIN
+                                                                  : NGX_ERROR;
+    }
+
+    llmb_out_text(&text, "]}\n");
+
+    return ngx_http_llm_budget_api_push(api, &text);
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_api_send(ngx_http_llm_budget_api_t *api)
+{
+    ngx_int_t            rc;
+    ngx_chain_t         *cl;
+    ngx_http_request_t  *r;
+
+    r = api->request;
+
+    for (cl = api->out; cl->next; cl = cl->next) { /* void */ }
+
+    cl->buf->last_buf = (r == r->main);
+    cl->buf->last_in_chain = 1;
+
     r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = size;
+    r->headers_out.content_length_n = api->size;
     ngx_str_set(&r->headers_out.content_type, "application/json");
     r->headers_out.content_type_len = r->headers_out.content_type.len;
     r->headers_out.content_type_lowcase = NULL;
@@ -120,123 +334,7 @@ ngx_http_llm_budget_api_handler(ngx_http_request_t *r)
         return rc;
     }
 
-    return ngx_http_output_filter(r, out);
-}
-
-
-static ngx_int_t
-ngx_http_llm_budget_api_ledger(ngx_http_request_t *r,
-    ngx_http_llm_budget_store_t *store, ngx_chain_t **out, off_t *size)
-{
-    size_t               room;
-    u_char              *p;
-    llmb_out_t           text;
-    ngx_chain_t         *cl, **ll;
-    llmb_ledger_stat_t   stat;
-
-    if (store->stat(store->data, ngx_http_llm_budget_now(), &stat) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    *out = NULL;
-    *size = 0;
-    ll = out;
-
-    room = NGX_HTTP_LLM_BUDGET_STAT_LEN;
-
-    p = ngx_pnalloc(r->pool, room);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    llmb_out_init(&text, p, room);
-    ngx_http_llm_budget_api_stat(&text, &stat);
-
-    if (ngx_http_llm_budget_api_push(r, &text, &ll, size) != NGX_OK
-        || ngx_http_llm_budget_api_accounts(r, store, &text, &ll, size)
-           != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    p = ngx_pnalloc(r->pool, 4);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    llmb_out_init(&text, p, 4);
-    llmb_out_text(&text, "]}\n");
-
-    if (ngx_http_llm_budget_api_push(r, &text, &ll, size) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    for (cl = *out; cl->next; cl = cl->next) { /* void */ }
-
-    cl->buf->last_buf = (r == r->main);
-    cl->buf->last_in_chain = 1;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_llm_budget_api_accounts(ngx_http_request_t *r,
-    ngx_http_llm_budget_store_t *store, llmb_out_t *text, ngx_chain_t ***ll,
-    off_t *size)
-{
-    size_t                  room;
-    u_char                 *p, *names;
-    uint64_t                cursor;
-    ngx_uint_t              i, n, total;
-    llmb_ledger_account_t  *accounts;
-
-    accounts = ngx_palloc(r->pool, NGX_HTTP_LLM_BUDGET_PORTION
-                                   * (sizeof(llmb_ledger_account_t)
-                                      + LLMB_LEDGER_NAME));
-    if (accounts == NULL) {
-        return NGX_ERROR;
-    }
-
-    names = (u_char *) &accounts[NGX_HTTP_LLM_BUDGET_PORTION];
-    cursor = 0;
-
-    for (total = 0; total < NGX_HTTP_LLM_BUDGET_ACCOUNTS; total += n) {
-
-        if (store->walk(store->data, &cursor, accounts, names,
-                        NGX_HTTP_LLM_BUDGET_PORTION, &n)
-            != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-
-        if (n == 0) {
-            break;
-        }
-
-        room = n * NGX_HTTP_LLM_BUDGET_ACCOUNT_LEN;
-
-        p = ngx_palloc(r->pool, room);
-        if (p == NULL) {
-            return NGX_ERROR;
-        }
-
-        llmb_out_init(text, p, room);
-
-        for (i = 0; i < n; i++) {
-            if (total + i) {
-                llmb_out_text(text, ",");
-            }
-
-            ngx_http_llm_budget_api_account(text, &accounts[i]);
-        }
-
-        if (ngx_http_llm_budget_api_push(r, text, ll, size) != NGX_OK) {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
+    return ngx_http_output_filter(r, api->out);
 }
 
 
@@ -336,16 +434,22 @@ ngx_http_llm_budget_api_account(llmb_out_t *out,
 
 
 static ngx_int_t
-ngx_http_llm_budget_api_push(ngx_http_request_t *r, llmb_out_t *text,
-    ngx_chain_t ***ll, off_t *size)
+ngx_http_llm_budget_api_push(ngx_http_llm_budget_api_t *api, llmb_out_t *text)
 {
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
+    ngx_buf_t           *b;
+    ngx_chain_t         *cl;
+    ngx_http_request_t  *r;
+
+    r = api->request;
 
     if (text->full) {
         ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
                       "llm_budget: an answer of the API did not fit");
         return NGX_ERROR;
+    }
+
+    if (text->pos == text->start) {
+        return NGX_OK;
     }
 
     b = ngx_calloc_buf(r->pool);
@@ -365,10 +469,9 @@ ngx_http_llm_budget_api_push(ngx_http_request_t *r, llmb_out_t *text,
     cl->buf = b;
     cl->next = NULL;
 
-    **ll = cl;
-    *ll = &cl->next;
-
-    *size += b->last - b->pos;
+    *api->last = cl;
+    api->last = &cl->next;
+    api->size += b->last - b->pos;
 
     return NGX_OK;
 }

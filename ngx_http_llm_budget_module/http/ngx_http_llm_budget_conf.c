@@ -7,11 +7,7 @@
 
 
 #include "http/ngx_http_llm_budget_conf.h"
-#include "http/ngx_http_llm_budget_store.h"
 
-
-/* the smallest zone that makes sense */
-#define NGX_HTTP_LLM_BUDGET_ZONE_MIN    (256 * 1024)
 
 /* the estimate's constants, tokens per part (T20) */
 #define NGX_HTTP_LLM_BUDGET_IMAGE       2000
@@ -38,6 +34,13 @@ ngx_http_llm_budget_create_main_conf(ngx_conf_t *cf)
 
     if (ngx_array_init(&lmcf->providers, cf->pool, 4,
                        sizeof(ngx_http_llm_budget_provider_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    if (ngx_array_init(&lmcf->homes, cf->pool, 8,
+                       sizeof(ngx_http_llm_budget_home_t))
         != NGX_OK)
     {
         return NULL;
@@ -89,6 +92,10 @@ ngx_http_llm_budget_init_main_conf(ngx_conf_t *cf, void *conf)
     lmcf->prices.aliases = lmcf->aliases.elts;
     lmcf->prices.n_aliases = (unsigned) (lmcf->aliases.nelts / 2);
 
+    if (ngx_http_llm_budget_init_store(cf, lmcf) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
     return NGX_CONF_OK;
 }
 
@@ -109,6 +116,9 @@ ngx_http_llm_budget_create_loc_conf(ngx_conf_t *cf)
     conf->rungs = NGX_CONF_UNSET_PTR;
     conf->endpoints = NGX_CONF_UNSET_PTR;
     conf->provider = NGX_CONF_UNSET_PTR;
+    conf->store_kind = NGX_CONF_UNSET_UINT;
+    conf->outage = NGX_CONF_UNSET_UINT;
+    conf->tag = NGX_CONF_UNSET_PTR;
     conf->reserve = NGX_CONF_UNSET_UINT;
     conf->reserve_output = NGX_CONF_UNSET;
     conf->bytes_per_token = NGX_CONF_UNSET;
@@ -121,6 +131,8 @@ ngx_http_llm_budget_create_loc_conf(ngx_conf_t *cf)
     conf->enable_place = NGX_CONF_UNSET_PTR;
     conf->provider_place = NGX_CONF_UNSET_PTR;
     conf->unknown_place = NGX_CONF_UNSET_PTR;
+    conf->store_place = NGX_CONF_UNSET_PTR;
+    conf->tag_place = NGX_CONF_UNSET_PTR;
 
     return conf;
 }
@@ -152,6 +164,8 @@ ngx_http_llm_budget_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->rungs, prev->rungs, NULL);
     ngx_conf_merge_ptr_value(conf->endpoints, prev->endpoints, NULL);
     ngx_conf_merge_ptr_value(conf->provider, prev->provider, NULL);
+
+    ngx_http_llm_budget_merge_store(prev, conf);
 
     /* llm_budget_reserve inherits as a whole */
 
@@ -217,75 +231,6 @@ ngx_http_llm_budget_enable(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     return ngx_conf_set_flag_slot(cf, cmd, conf);
-}
-
-
-char *
-ngx_http_llm_budget_zone(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_budget_main_conf_t  *lmcf = conf;
-
-    ssize_t     size;
-    ngx_str_t  *value;
-
-    if (lmcf->store) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (value[1].len == 0) {
-        return "has an empty name";
-    }
-
-    size = ngx_parse_size(&value[2]);
-
-    if (size == NGX_ERROR) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: invalid zone size \"%V\": give a "
-                           "size, as 32m", &value[2]);
-        return NGX_CONF_ERROR;
-    }
-
-    if (size < NGX_HTTP_LLM_BUDGET_ZONE_MIN) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: zone \"%V\" is too small: it needs at "
-                           "least 256k", &value[1]);
-        return NGX_CONF_ERROR;
-    }
-
-    lmcf->store = ngx_http_llm_budget_store_create(cf, &value[1],
-                                                   (size_t) size,
-                                                   &lmcf->shm_zone);
-
-    return lmcf->store ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-char *
-ngx_http_llm_budget_expire(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
-{
-    ngx_http_llm_budget_main_conf_t  *lmcf = conf;
-
-    ngx_str_t  *value;
-
-    if (lmcf->expire != NGX_CONF_UNSET_UINT) {
-        return "is duplicate";
-    }
-
-    value = cf->args->elts;
-
-    if (ngx_strcmp(value[1].data, "charge") == 0) {
-        lmcf->expire = 1;
-
-    } else if (ngx_strcmp(value[1].data, "release") == 0) {
-        lmcf->expire = 0;
-
-    } else {
-        return "must be \"charge\" or \"release\"";
-    }
-
-    return NGX_CONF_OK;
 }
 
 

@@ -41,6 +41,37 @@ char *ngx_http_llm_budget_unknown_model(ngx_conf_t *cf, ngx_command_t *cmd,
 char *ngx_http_llm_budget_clamp(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 
+/* llm_budget_redis, ..._journal, ..._store, ..._outage and ..._redis_tag */
+char *ngx_http_llm_budget_redis(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_journal(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_store(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_outage_conf(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_llm_budget_redis_tag(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+/* The parts of creating, merging and checking that are about stores. */
+ngx_int_t ngx_http_llm_budget_init_store(ngx_conf_t *cf,
+    ngx_http_llm_budget_main_conf_t *lmcf);
+void ngx_http_llm_budget_merge_store(ngx_http_llm_budget_loc_conf_t *prev,
+    ngx_http_llm_budget_loc_conf_t *conf);
+char *ngx_http_llm_budget_check_store(ngx_conf_t *cf,
+    ngx_http_llm_budget_main_conf_t *lmcf,
+    ngx_http_llm_budget_loc_conf_t *conf);
+
+/* No budget of a location that serves is elsewhere in another one. */
+char *ngx_http_llm_budget_check_places(ngx_conf_t *cf,
+    ngx_http_llm_budget_main_conf_t *lmcf,
+    ngx_http_llm_budget_loc_conf_t *conf);
+
+/* The store of a location, metered or not; NULL: there is none. */
+ngx_http_llm_budget_store_t *ngx_http_llm_budget_store_of(
+    ngx_http_llm_budget_main_conf_t *lmcf,
+    ngx_http_llm_budget_loc_conf_t *llcf);
+
 /* llm_budget_limit and llm_budget_degrade */
 char *ngx_http_llm_budget_limit(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

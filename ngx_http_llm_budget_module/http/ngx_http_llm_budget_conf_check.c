@@ -142,7 +142,6 @@ char *
 ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
     ngx_http_llm_budget_main_conf_t *lmcf, ngx_http_llm_budget_loc_conf_t *conf)
 {
-    ngx_str_t                  name;
     ngx_http_core_loc_conf_t  *clcf;
 
     lmcf->used = 1;
@@ -168,18 +167,9 @@ ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
         return NGX_CONF_ERROR;
     }
 
-    if (lmcf->store == NULL) {
-        ngx_str_set(&name, "llm_budget");
-
-        lmcf->store = ngx_http_llm_budget_store_create(cf, &name,
-                                                NGX_HTTP_LLM_BUDGET_ZONE_SIZE,
-                                                &lmcf->shm_zone);
-        if (lmcf->store == NULL) {
-            return NGX_CONF_ERROR;
-        }
+    if (ngx_http_llm_budget_check_store(cf, lmcf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
     }
-
-    ngx_http_llm_budget_store_policy(lmcf->store, lmcf->expire);
 
     if (ngx_http_llm_budget_check_limits(cf, conf) != NGX_CONF_OK
         || ngx_http_llm_budget_check_rungs(cf, lmcf, conf) != NGX_CONF_OK)
@@ -196,6 +186,10 @@ ngx_http_llm_budget_check_loc(ngx_conf_t *cf,
 
     if (clcf->handler == NULL && clcf->locations) {
         return NGX_CONF_OK;
+    }
+
+    if (ngx_http_llm_budget_check_places(cf, lmcf, conf) != NGX_CONF_OK) {
+        return NGX_CONF_ERROR;
     }
 
     return ngx_http_llm_budget_check_serving(cf, conf, clcf);

@@ -158,6 +158,7 @@ ngx_http_llm_budget_limit_parameter(ngx_conf_t *cf,
                    "of all callers";
         }
 
+        limit->key_text = text;
         limit->key = ngx_http_llm_budget_limit_value(cf, &text);
         return limit->key ? NGX_CONF_OK : NGX_CONF_ERROR;
     }

@@ -7,6 +7,7 @@
 
 
 #include "http/ngx_http_llm_budget_conf.h"
+#include "http/ngx_http_llm_budget_secret.h"
 
 
 static char *ngx_http_llm_budget_provider_line(ngx_conf_t *cf,
@@ -15,15 +16,9 @@ static char *ngx_http_llm_budget_provider_url(ngx_conf_t *cf,
     ngx_http_llm_budget_provider_t *provider, ngx_str_t *url);
 static char *ngx_http_llm_budget_provider_secret(ngx_conf_t *cf,
     ngx_str_t *secret, ngx_str_t *value);
-static char *ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf,
-    ngx_str_t *secret, ngx_str_t *name);
 static char *ngx_http_llm_budget_provider_carrier(ngx_conf_t *cf,
     ngx_http_llm_budget_provider_t *provider, ngx_str_t *value);
 static ngx_uint_t ngx_http_llm_budget_provider_sendable(ngx_str_t *secret);
-
-
-/* a credential's file */
-#define NGX_HTTP_LLM_BUDGET_SECRET_MAX  4096
 
 
 char *
@@ -230,7 +225,24 @@ ngx_http_llm_budget_provider_secret(ngx_conf_t *cf, ngx_str_t *secret,
         name.data = value->data + 5;
         name.len = value->len - 5;
 
-        return ngx_http_llm_budget_provider_secret_file(cf, secret, &name);
+        if (ngx_http_llm_budget_secret(cf, secret, &name, "credential")
+            != NGX_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+
+        while (secret->len && secret->data[secret->len - 1] <= ' ') {
+            secret->len--;
+        }
+
+        if (secret->len == 0) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "llm_budget: there is no credential in \"%V\"",
+                               &name);
+            return NGX_CONF_ERROR;
+        }
+
+        return NGX_CONF_OK;
     }
 
     if (ngx_strncmp(value->data, "env:", 4) == 0) {
@@ -264,65 +276,6 @@ ngx_http_llm_budget_provider_secret(ngx_conf_t *cf, ngx_str_t *secret,
     }
 
     *secret = *value;
-
-    return NGX_CONF_OK;
-}
-
-
-static char *
-ngx_http_llm_budget_provider_secret_file(ngx_conf_t *cf, ngx_str_t *secret,
-    ngx_str_t *name)
-{
-    u_char           buf[NGX_HTTP_LLM_BUDGET_SECRET_MAX];
-    ssize_t          n;
-    ngx_fd_t         fd;
-    ngx_file_info_t  fi;
-
-    if (ngx_conf_full_name(cf->cycle, name, 1) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    fd = ngx_open_file(name->data, NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                           ngx_open_file_n " \"%V\" failed", name);
-        return NGX_CONF_ERROR;
-    }
-
-    if (ngx_fd_info(fd, &fi) != NGX_FILE_ERROR && (fi.st_mode & 0007)) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                           "llm_budget: the credential in \"%V\" is readable "
-                           "by everybody", name);
-    }
-
-    n = ngx_read_fd(fd, buf, NGX_HTTP_LLM_BUDGET_SECRET_MAX);
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", name);
-    }
-
-    while (n > 0 && buf[n - 1] <= ' ') {
-        n--;
-    }
-
-    if (n <= 0 || n == NGX_HTTP_LLM_BUDGET_SECRET_MAX) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "llm_budget: there is no credential in \"%V\": it "
-                           "has the credential alone, of less than %d bytes",
-                           name, NGX_HTTP_LLM_BUDGET_SECRET_MAX);
-        return NGX_CONF_ERROR;
-    }
-
-    secret->len = (size_t) n;
-    secret->data = ngx_pnalloc(cf->pool, secret->len);
-    if (secret->data == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memcpy(secret->data, buf, secret->len);
-    ngx_explicit_memzero(buf, sizeof(buf));
 
     return NGX_CONF_OK;
 }

@@ -9,7 +9,8 @@
 
 #include "http/ngx_http_llm_budget_hold.h"
 #include "http/ngx_http_llm_budget_ladder.h"
-#include "http/ngx_http_llm_budget_store.h"
+#include "http/ngx_http_llm_budget_outage.h"
+#include "http/ngx_http_llm_budget_settle.h"
 
 
 /* attempts beyond one per rung: the first, and clamps that others outran */
@@ -19,8 +20,13 @@
 #define NGX_HTTP_LLM_BUDGET_SOON    2
 
 
+static ngx_int_t ngx_http_llm_budget_attempts(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_budget_answered(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx, ngx_int_t answer);
+static ngx_int_t ngx_http_llm_budget_admitted(ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_no_room(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms);
+    ngx_http_llm_budget_ctx_t *ctx);
 static llmb_deny_e ngx_http_llm_budget_why(ngx_http_llm_budget_ctx_t *ctx,
     unsigned *leg);
 
@@ -28,12 +34,9 @@ static llmb_deny_e ngx_http_llm_budget_why(ngx_http_llm_budget_ctx_t *ctx,
 ngx_int_t
 ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
 {
-    int64_t                       now_ms;
-    ngx_int_t                     rc;
-    ngx_str_t                     model;
-    ngx_uint_t                    tries;
-    llmb_ledger_rc_e              result;
-    ngx_http_llm_budget_store_t  *store;
+    ngx_int_t   rc;
+    ngx_str_t   model, text;
+    llmb_str_t  tag;
 
     ctx->open = ngx_palloc(r->pool, sizeof(llmb_ledger_open_t));
     if (ctx->open == NULL) {
@@ -45,7 +48,31 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
         return NGX_ERROR;
     }
 
+    ctx->call = ngx_pcalloc(r->pool, sizeof(ngx_http_llm_budget_call_t));
+    if (ctx->call == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_str_null(&text);
+
+    if (ctx->llcf->tag
+        && ngx_http_complex_value(r, ctx->llcf->tag, &text) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_http_llm_budget_store_tag(ctx->tag, &text, &tag);
+    ctx->tag_len = tag.len;
+
     ngx_memcpy(ctx->open->id, ctx->id, LLMB_LEDGER_ID);
+
+    ctx->store = ctx->llcf->store;
+    ctx->charge = ctx->open;
+
+    ctx->call->open = ctx->open;
+    ctx->call->tag = tag;
+    ctx->call->timeout_ms = (int64_t) ctx->llcf->hold_timeout;
+    ctx->call->data = ctx;
 
     model.data = ctx->req->model;
     model.len = ctx->req->model_len;
@@ -57,11 +84,34 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
     }
 
     ctx->verdict = LLMB_VERDICT_ALLOW;
-    store = ctx->lmcf->store;
 
-    for (tries = 0;
-         tries < NGX_HTTP_LLM_BUDGET_RUNGS + NGX_HTTP_LLM_BUDGET_TRIES;
-         tries++)
+    return ngx_http_llm_budget_attempts(r, ctx);
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_hold_resume(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_llm_budget_answered(r, ctx, ctx->call_rc);
+
+    return (rc == NGX_BUSY) ? ngx_http_llm_budget_attempts(r, ctx) : rc;
+}
+
+
+/* openings of the hold, until one is answered for good, or has to wait */
+
+static ngx_int_t
+ngx_http_llm_budget_attempts(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    ngx_int_t                     rc;
+    ngx_http_llm_budget_store_t  *store;
+
+    while (ctx->tries++
+           < NGX_HTTP_LLM_BUDGET_RUNGS + NGX_HTTP_LLM_BUDGET_TRIES)
     {
         if (llmb_price_estimate(&ctx->llcf->estimate, ctx->price, ctx->req,
                                 ctx->clamp, &ctx->estimate)
@@ -74,97 +124,132 @@ ngx_http_llm_budget_hold(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx)
             return NGX_DECLINED;
         }
 
-        now_ms = ngx_http_llm_budget_now();
-
-        rc = ngx_http_llm_budget_legs(r, ctx, now_ms);
-
+        rc = ngx_http_llm_budget_legs(r, ctx,
+                                      ctx->store->now(ctx->store->data));
         if (rc != NGX_OK) {
             return rc;
         }
-
-        ctx->deadline_ms = now_ms + (int64_t) ctx->llcf->hold_timeout;
 
         if (ctx->open->n == 0) {
 
             /* no limit applies: nothing to hold, and nobody would close it */
 
-            result = LLMB_LEDGER_OK;
-
-        } else if (store->open(store->data, ctx->open, now_ms,
-                               ctx->deadline_ms, &result)
-                   != NGX_OK)
-        {
-            result = LLMB_LEDGER_UNKNOWN;
+            return ngx_http_llm_budget_admitted(ctx);
         }
 
-        switch (result) {
+        store = ngx_http_llm_budget_outage_store(r, ctx);
+        if (store == NULL) {
+            return NGX_ERROR;
+        }
 
-        case LLMB_LEDGER_OK:
+        rc = store->open(store->data, ctx->call);
 
-            if (ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_BOUND
-                && (!ctx->estimate.bounded
-                    || (ctx->dialect == LLMB_DIALECT_COMPLETIONS
-                        && ctx->clamp < 0 && !ctx->req->max_tokens.is_set)))
-            {
-                /*
-                 * Nothing else bounds it, or a default that not all providers
-                 * have: write the ceiling that was held.
-                 */
+        if (rc == NGX_AGAIN) {
+            return NGX_AGAIN;
+        }
 
-                ctx->clamp = ctx->estimate.ceiling;
-            }
+        rc = ngx_http_llm_budget_answered(r, ctx, rc);
 
-            ctx->pending = 1;
-            ctx->opened_ms = now_ms;
-
-            return NGX_OK;
-
-        case LLMB_LEDGER_DEGRADE:
-        case LLMB_LEDGER_DENIED:
-
-            ctx->decided = ctx->leg_limit[ctx->open->denied];
-
-            rc = ngx_http_llm_budget_next_rung(r, ctx,
-                                               result == LLMB_LEDGER_DENIED);
-
-            if (rc == NGX_DECLINED && result == LLMB_LEDGER_DENIED) {
-                rc = ngx_http_llm_budget_clamp_down(ctx);
-            }
-
-            if (rc == NGX_OK) {
-                continue;
-            }
-
-            return (rc == NGX_DECLINED)
-                   ? ngx_http_llm_budget_no_room(r, ctx, now_ms) : rc;
-
-        case LLMB_LEDGER_FULL:
-            ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                          "llm_budget: zone \"%V\" is full: enlarge it",
-                          &ctx->lmcf->shm_zone->shm.name);
-
-            /* fall through */
-
-        case LLMB_LEDGER_UNKNOWN:
-        case LLMB_LEDGER_CLOSED:
-        case LLMB_LEDGER_BAD:
-
-            if (result == LLMB_LEDGER_BAD || result == LLMB_LEDGER_CLOSED) {
-                ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
-                              "llm_budget: the ledger refused a hold: %d",
-                              (int) result);
-            }
-
-            ngx_http_llm_budget_hold_refuse(ctx,
-                                            NGX_HTTP_SERVICE_UNAVAILABLE,
-                                            "store_unavailable",
-                                            "Budgets cannot be checked at the "
-                                            "moment.");
-            return NGX_DECLINED;
+        if (rc != NGX_BUSY) {
+            return rc;
         }
     }
 
-    return ngx_http_llm_budget_no_room(r, ctx, ngx_http_llm_budget_now());
+    return ngx_http_llm_budget_no_room(r, ctx);
+}
+
+
+/* the store's answer to an opening; NGX_BUSY: the next attempt may differ */
+
+static ngx_int_t
+ngx_http_llm_budget_answered(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx, ngx_int_t answer)
+{
+    ngx_int_t         rc;
+    llmb_ledger_rc_e  result;
+
+    if (answer != NGX_OK) {
+        ctx->unsure |= ctx->call->unsure;
+
+        rc = ngx_http_llm_budget_outage(r, ctx);
+
+        return (rc == NGX_OK) ? ngx_http_llm_budget_admitted(ctx) : rc;
+    }
+
+    if (ctx->call->late) {
+        return NGX_BUSY;
+    }
+
+    result = ctx->call->rc;
+
+    switch (result) {
+
+    case LLMB_LEDGER_OK:
+        return ngx_http_llm_budget_admitted(ctx);
+
+    case LLMB_LEDGER_DEGRADE:
+    case LLMB_LEDGER_DENIED:
+
+        ctx->decided = ctx->leg_limit[ctx->open->denied];
+
+        rc = ngx_http_llm_budget_next_rung(r, ctx,
+                                           result == LLMB_LEDGER_DENIED);
+
+        if (rc == NGX_DECLINED && result == LLMB_LEDGER_DENIED) {
+            rc = ngx_http_llm_budget_clamp_down(ctx);
+        }
+
+        if (rc == NGX_OK) {
+            return NGX_BUSY;
+        }
+
+        return (rc == NGX_DECLINED) ? ngx_http_llm_budget_no_room(r, ctx) : rc;
+
+    case LLMB_LEDGER_FULL:
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                      "llm_budget: zone \"%V\" is full: enlarge it",
+                      &ctx->lmcf->shm_zone->shm.name);
+        break;
+
+    case LLMB_LEDGER_UNKNOWN:
+    case LLMB_LEDGER_CLOSED:
+    case LLMB_LEDGER_BAD:
+        ngx_log_error(NGX_LOG_ALERT, r->connection->log, 0,
+                      "llm_budget: the ledger refused a hold: %d",
+                      (int) result);
+        break;
+    }
+
+    ngx_http_llm_budget_hold_refuse(ctx, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                    "store_unavailable",
+                                    "Budgets cannot be checked at the "
+                                    "moment.");
+    return NGX_DECLINED;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_admitted(ngx_http_llm_budget_ctx_t *ctx)
+{
+    if (ctx->llcf->reserve == NGX_HTTP_LLM_BUDGET_RESERVE_BOUND
+        && (!ctx->estimate.bounded
+            || (ctx->dialect == LLMB_DIALECT_COMPLETIONS
+                && ctx->clamp < 0 && !ctx->req->max_tokens.is_set)))
+    {
+        /*
+         * Nothing else bounds it, or a default that not all providers have:
+         * write the ceiling that was held.
+         */
+
+        ctx->clamp = ctx->estimate.ceiling;
+    }
+
+    ctx->opened_ms = ctx->store->now(ctx->store->data);
+    ctx->deadline_ms = ctx->opened_ms + ctx->call->timeout_ms;
+
+    ngx_http_llm_budget_pend(ctx);
+
+    return NGX_OK;
 }
 
 
@@ -286,10 +371,11 @@ ngx_http_llm_budget_set_model(ngx_http_request_t *r,
 
 static ngx_int_t
 ngx_http_llm_budget_no_room(ngx_http_request_t *r,
-    ngx_http_llm_budget_ctx_t *ctx, int64_t now_ms)
+    ngx_http_llm_budget_ctx_t *ctx)
 {
     u_char                         *p;
     size_t                          len;
+    int64_t                         now_ms;
     unsigned                        i;
     u_char                          time[LLMB_PERIOD_TIME_LEN];
     llmb_deny_e                     why;
@@ -308,6 +394,7 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
     };
 
     i = 0;
+    now_ms = ctx->store->now(ctx->store->data);
     why = ngx_http_llm_budget_why(ctx, &i);
 
     limit = ctx->leg_limit[i];

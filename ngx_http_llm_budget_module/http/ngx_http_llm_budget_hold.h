@@ -16,9 +16,13 @@
 /*
  * Opens the hold of a judged request, walking the ladder as needed.  NGX_OK:
  * admitted, ctx says with what model, ceiling and provider; NGX_DECLINED:
- * refused, ctx->refusal says why; NGX_ERROR.
+ * refused, ctx->refusal says why; NGX_ERROR; NGX_AGAIN: the store was asked,
+ * set ctx->call->done, and when it was called, with its rc in ctx->call_rc,
+ * resume.
  */
 ngx_int_t ngx_http_llm_budget_hold(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+ngx_int_t ngx_http_llm_budget_hold_resume(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 
 /*

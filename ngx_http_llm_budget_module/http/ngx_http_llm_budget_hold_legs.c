@@ -195,6 +195,7 @@ ngx_http_llm_budget_leg(ngx_http_request_t *r, ngx_http_llm_budget_ctx_t *ctx,
     ngx_memcpy(p, value->data, value->len);
 
     leg->unit = unit;
+    leg->start_ms = period.start_ms;
     leg->end_ms = period.end_ms;
     leg->limit = amount;
     leg->degrade_at = INT64_MAX;

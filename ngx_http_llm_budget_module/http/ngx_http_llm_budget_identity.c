@@ -12,6 +12,10 @@
 #include <openssl/rand.h>
 
 
+/* ids whose bytes are drawn at a time */
+#define NGX_HTTP_LLM_BUDGET_IDS     32
+
+
 static ngx_http_llm_budget_key_e ngx_http_llm_budget_carrier_value(
     ngx_table_elt_t *h, ngx_str_t *key);
 static ngx_int_t ngx_http_llm_budget_identify_variables(ngx_http_request_t *r,
@@ -435,8 +439,28 @@ ngx_http_llm_budget_sha256(u_char *hex, const void *data, size_t len)
 }
 
 
+/*
+ * Random bytes are drawn for some ids at a time, since each draw asks the
+ * system which process this is.  Requests, and so ids, are in workers only:
+ * what was drawn is never shared by a fork.
+ */
+
 ngx_int_t
 ngx_http_llm_budget_new_id(u_char *id)
 {
-    return RAND_bytes(id, LLMB_LEDGER_ID) == 1 ? NGX_OK : NGX_ERROR;
+    static u_char      ids[NGX_HTTP_LLM_BUDGET_IDS][LLMB_LEDGER_ID];
+    static ngx_uint_t  left;
+
+    if (left == 0) {
+
+        if (RAND_bytes(ids[0], sizeof(ids)) != 1) {
+            return NGX_ERROR;
+        }
+
+        left = NGX_HTTP_LLM_BUDGET_IDS;
+    }
+
+    ngx_memcpy(id, ids[--left], LLMB_LEDGER_ID);
+
+    return NGX_OK;
 }

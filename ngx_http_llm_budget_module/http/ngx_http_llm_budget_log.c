@@ -9,7 +9,9 @@
 
 #include "http/ngx_http_llm_budget_forward.h"
 #include "http/ngx_http_llm_budget_log.h"
+#include "http/ngx_http_llm_budget_outage.h"
 #include "http/ngx_http_llm_budget_settle.h"
+#include "http/ngx_http_llm_budget_store.h"
 
 #include "core/llmb_out.h"
 
@@ -46,6 +48,7 @@ static ngx_http_llm_budget_flag_name_t  ngx_http_llm_budget_own_flags[] = {
     { NGX_HTTP_LLM_BUDGET_FLAG_COST_OVERFLOW, "cost_overflow" },
     { NGX_HTTP_LLM_BUDGET_FLAG_EXPIRED, "hold_expired" },
     { NGX_HTTP_LLM_BUDGET_FLAG_RETRIED, "retried" },
+    { NGX_HTTP_LLM_BUDGET_FLAG_CHARGE_LOST, "charge_lost" },
     { 0, NULL }
 };
 
@@ -216,6 +219,15 @@ ngx_http_llm_budget_line_call(llmb_out_t *out, ngx_http_request_t *r,
     status = r->err_status ? r->err_status : r->headers_out.status;
     ngx_http_llm_budget_line_int(out, "status", (int64_t) status);
     ngx_http_llm_budget_line_word(out, "end", ctx->end);
+
+    if (ctx->store) {
+        ngx_http_llm_budget_line_word(out, "store", ctx->store->name);
+    }
+
+    if (ctx->outage != NGX_HTTP_LLM_BUDGET_OUTAGE_NONE) {
+        ngx_http_llm_budget_line_word(out, "outage",
+                               ngx_http_llm_budget_outage_name(ctx->outage));
+    }
 
     if (ctx->req && ctx->req->user_len) {
         text.data = ctx->req->user;

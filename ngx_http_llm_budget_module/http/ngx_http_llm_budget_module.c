@@ -12,12 +12,18 @@
 #include "http/ngx_http_llm_budget_conf.h"
 #include "http/ngx_http_llm_budget_filter.h"
 #include "http/ngx_http_llm_budget_log.h"
+#include "http/ngx_http_llm_budget_settle.h"
+#include "http/ngx_http_llm_budget_store.h"
 #include "http/ngx_http_llm_budget_variables.h"
 
 
 static ngx_int_t ngx_http_llm_budget_init(ngx_conf_t *cf);
 static ngx_int_t ngx_http_llm_budget_first(ngx_array_t *handlers,
     ngx_http_handler_pt handler);
+static ngx_int_t ngx_http_llm_budget_init_process(ngx_cycle_t *cycle);
+static void ngx_http_llm_budget_exit_process(ngx_cycle_t *cycle);
+static ngx_http_llm_budget_store_t *ngx_http_llm_budget_worker_store(
+    ngx_cycle_t *cycle);
 
 
 static ngx_conf_num_bounds_t  ngx_http_llm_budget_status_bounds = {
@@ -39,6 +45,20 @@ static ngx_command_t  ngx_http_llm_budget_commands[] = {
     { ngx_string("llm_budget_zone"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
       ngx_http_llm_budget_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_budget_redis"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_llm_budget_redis,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_budget_journal"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_budget_journal,
       NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
@@ -110,6 +130,27 @@ static ngx_command_t  ngx_http_llm_budget_commands[] = {
     { ngx_string("llm_budget_pass"),
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_llm_budget_pass,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_budget_store"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_budget_store,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_budget_redis_tag"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_llm_budget_redis_tag,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("llm_budget_outage"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE12,
+      ngx_http_llm_budget_outage_conf,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -203,10 +244,10 @@ ngx_module_t  ngx_http_llm_budget_module = {
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
     NULL,                                  /* init module */
-    NULL,                                  /* init process */
+    ngx_http_llm_budget_init_process,      /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
-    NULL,                                  /* exit process */
+    ngx_http_llm_budget_exit_process,      /* exit process */
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
@@ -287,4 +328,66 @@ ngx_http_llm_budget_first(ngx_array_t *handlers, ngx_http_handler_pt handler)
     h[0] = handler;
 
     return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_init_process(ngx_cycle_t *cycle)
+{
+    ngx_http_llm_budget_store_t  *store;
+
+    store = ngx_http_llm_budget_worker_store(cycle);
+
+    return store ? store->init(store->data, cycle) : NGX_OK;
+}
+
+
+/*
+ * A worker that was told to stop at once never logs its requests: their holds
+ * are closed here, and what no store could be told goes to the journal.
+ */
+
+static void
+ngx_http_llm_budget_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_http_llm_budget_store_t  *store;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return;
+    }
+
+    ngx_http_llm_budget_close_all();
+
+    store = ngx_http_llm_budget_worker_store(cycle);
+
+    if (store) {
+        store->exit(store->data);
+    }
+}
+
+
+/* a store with a life in this process; the cache manager has none */
+
+static ngx_http_llm_budget_store_t *
+ngx_http_llm_budget_worker_store(ngx_cycle_t *cycle)
+{
+    ngx_http_llm_budget_main_conf_t  *lmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NULL;
+    }
+
+    if (cycle->conf_ctx[ngx_http_module.index] == NULL) {
+
+        /* no http block */
+
+        return NULL;
+    }
+
+    lmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_llm_budget_module);
+
+    return (lmcf->redis && lmcf->used) ? lmcf->redis : NULL;
 }

@@ -6,6 +6,7 @@
  */
 
 
+#include "http/ngx_http_llm_budget_outage.h"
 #include "http/ngx_http_llm_budget_reply.h"
 #include "http/ngx_http_llm_budget_store.h"
 
@@ -21,6 +22,8 @@
 static ngx_int_t ngx_http_llm_budget_push_header(ngx_http_request_t *r,
     const char *name, ngx_str_t *value);
 static ngx_int_t ngx_http_llm_budget_push_id(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx);
+static ngx_int_t ngx_http_llm_budget_push_outage(ngx_http_request_t *r,
     ngx_http_llm_budget_ctx_t *ctx);
 static void ngx_http_llm_budget_refusal_json(llmb_out_t *out,
     const ngx_http_llm_budget_refusal_t *refusal, llmb_dialect_e dialect,
@@ -414,7 +417,31 @@ ngx_http_llm_budget_refusal_headers(ngx_http_request_t *r,
         return NGX_ERROR;
     }
 
+    if (ngx_http_llm_budget_push_outage(r, ctx) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     return ngx_http_llm_budget_push_id(r, ctx);
+}
+
+
+/* the store is away, and this is what was done about it */
+
+static ngx_int_t
+ngx_http_llm_budget_push_outage(ngx_http_request_t *r,
+    ngx_http_llm_budget_ctx_t *ctx)
+{
+    ngx_str_t  value;
+
+    if (ctx->outage == NGX_HTTP_LLM_BUDGET_OUTAGE_NONE) {
+        return NGX_OK;
+    }
+
+    value.data = (u_char *) (uintptr_t)
+                 ngx_http_llm_budget_outage_name(ctx->outage);
+    value.len = ngx_strlen(value.data);
+
+    return ngx_http_llm_budget_push_header(r, "x-llm-budget-outage", &value);
 }
 
 
@@ -433,6 +460,7 @@ ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
     value.len = ngx_strlen(value.data);
 
     if (ngx_http_llm_budget_push_id(r, ctx) != NGX_OK
+        || ngx_http_llm_budget_push_outage(r, ctx) != NGX_OK
         || ngx_http_llm_budget_push_header(r, "x-llm-budget-verdict", &value)
            != NGX_OK
         || ngx_http_llm_budget_push_header(r, "x-llm-budget-model",
@@ -471,7 +499,9 @@ ngx_http_llm_budget_answer_headers(ngx_http_request_t *r,
         }
     }
 
-    if (!ctx->llcf->show_amounts || ctx->open == NULL) {
+    if (!ctx->llcf->show_amounts || ctx->open == NULL
+        || ctx->outage == NGX_HTTP_LLM_BUDGET_OUTAGE_ALLOW)
+    {
         return NGX_OK;
     }
 

@@ -8,7 +8,6 @@
 
 #include "http/ngx_http_llm_budget_inflate.h"
 #include "http/ngx_http_llm_budget_settle.h"
-#include "http/ngx_http_llm_budget_store.h"
 
 
 static void ngx_http_llm_budget_close_answered(
@@ -19,14 +18,10 @@ static void ngx_http_llm_budget_post_guess(ngx_http_llm_budget_ctx_t *ctx,
     ngx_uint_t known);
 static void ngx_http_llm_budget_post_hold(ngx_http_llm_budget_ctx_t *ctx);
 static ngx_int_t ngx_http_llm_budget_cost(ngx_http_llm_budget_ctx_t *ctx);
-static void ngx_http_llm_budget_store_post(ngx_http_llm_budget_ctx_t *ctx,
-    const int64_t *actual);
 static void ngx_http_llm_budget_add_attempts(ngx_http_llm_budget_ctx_t *ctx);
 static ngx_uint_t ngx_http_llm_budget_unanswered(ngx_http_request_t *r);
 static void ngx_http_llm_budget_void(ngx_http_llm_budget_ctx_t *ctx);
 static void ngx_http_llm_budget_nothing(ngx_http_llm_budget_ctx_t *ctx);
-static void ngx_http_llm_budget_closed(ngx_http_llm_budget_ctx_t *ctx,
-    llmb_ledger_rc_e rc);
 static ngx_uint_t ngx_http_llm_budget_client_gone(ngx_http_request_t *r);
 
 
@@ -60,6 +55,7 @@ ngx_http_llm_budget_close(ngx_http_llm_budget_ctx_t *ctx)
     ngx_http_llm_budget_inflate_end(ctx);
 
     if (!ctx->pending) {
+        ngx_http_llm_budget_abandon(ctx);
         return;
     }
 
@@ -234,31 +230,7 @@ ngx_http_llm_budget_post(ngx_http_llm_budget_ctx_t *ctx,
     actual[LLMB_UNIT_USD] = ctx->cost.total;
     actual[LLMB_UNIT_REQUESTS] = 1;
 
-    ngx_http_llm_budget_store_post(ctx, actual);
-}
-
-
-static void
-ngx_http_llm_budget_store_post(ngx_http_llm_budget_ctx_t *ctx,
-    const int64_t *actual)
-{
-    llmb_ledger_rc_e              rc;
-    ngx_http_llm_budget_store_t  *store;
-
-    ctx->pending = 0;
-
-    if (ctx->open->n == 0) {
-        return;
-    }
-
-    store = ctx->lmcf->store;
-
-    if (store->post(store->data, ctx->id, actual, ngx_http_llm_budget_now(),
-                    &rc)
-        == NGX_OK)
-    {
-        ngx_http_llm_budget_closed(ctx, rc);
-    }
+    ngx_http_llm_budget_store_close(ctx, actual);
 }
 
 
@@ -479,7 +451,7 @@ ngx_http_llm_budget_release(ngx_http_llm_budget_ctx_t *ctx, const char *end)
     ngx_memzero(actual, sizeof(actual));
     actual[LLMB_UNIT_REQUESTS] = 1;
 
-    ngx_http_llm_budget_store_post(ctx, actual);
+    ngx_http_llm_budget_store_close(ctx, actual);
 }
 
 
@@ -500,23 +472,8 @@ ngx_http_llm_budget_forfeit(ngx_http_llm_budget_ctx_t *ctx, const char *end)
 static void
 ngx_http_llm_budget_void(ngx_http_llm_budget_ctx_t *ctx)
 {
-    llmb_ledger_rc_e              rc;
-    ngx_http_llm_budget_store_t  *store;
-
-    ctx->pending = 0;
     ngx_http_llm_budget_nothing(ctx);
-
-    if (ctx->open->n == 0) {
-        return;
-    }
-
-    store = ctx->lmcf->store;
-
-    if (store->void_hold(store->data, ctx->id, ngx_http_llm_budget_now(), &rc)
-        == NGX_OK)
-    {
-        ngx_http_llm_budget_closed(ctx, rc);
-    }
+    ngx_http_llm_budget_store_close(ctx, NULL);
 }
 
 
@@ -528,62 +485,6 @@ ngx_http_llm_budget_nothing(ngx_http_llm_budget_ctx_t *ctx)
 
     ctx->usage->n_extra = 0;
     ngx_memzero(&ctx->usage->counts, sizeof(llmb_usage_counts_t));
-}
-
-
-/* the line says what the ledger did, also where expiry was faster */
-
-static void
-ngx_http_llm_budget_closed(ngx_http_llm_budget_ctx_t *ctx,
-    llmb_ledger_rc_e rc)
-{
-    if (rc == LLMB_LEDGER_OK) {
-        return;
-    }
-
-    if (rc == LLMB_LEDGER_BAD) {
-        ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
-                      "llm_budget: the ledger refused to close a hold");
-    }
-
-    ctx->flags |= NGX_HTTP_LLM_BUDGET_FLAG_EXPIRED;
-    ctx->source = NGX_HTTP_LLM_BUDGET_SOURCE_HOLD;
-    ctx->cost.total = 0;
-
-    if (ctx->lmcf->expire
-        && ctx->llcf->reserve != NGX_HTTP_LLM_BUDGET_RESERVE_OFF)
-    {
-        ctx->cost.total = ctx->estimate.nusd;
-    }
-
-    ngx_log_error(NGX_LOG_WARN, ctx->request->connection->log, 0,
-                  "llm_budget: the hold expired before its request ended: "
-                  "llm_budget_hold_timeout is too short");
-}
-
-
-void
-ngx_http_llm_budget_keep(ngx_http_llm_budget_ctx_t *ctx)
-{
-    int64_t                       now_ms, timeout;
-    llmb_ledger_rc_e              rc;
-    ngx_http_llm_budget_store_t  *store;
-
-    if (!ctx->pending || ctx->open->n == 0) {
-        return;
-    }
-
-    now_ms = ngx_http_llm_budget_now();
-    timeout = (int64_t) ctx->llcf->hold_timeout;
-
-    if (ctx->deadline_ms - now_ms > timeout / 2) {
-        return;
-    }
-
-    ctx->deadline_ms = now_ms + timeout;
-    store = ctx->lmcf->store;
-
-    (void) store->extend(store->data, ctx->id, ctx->deadline_ms, &rc);
 }
 
 

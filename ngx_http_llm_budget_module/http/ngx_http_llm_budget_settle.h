@@ -24,6 +24,25 @@ ngx_http_llm_budget_ctx_t *ngx_http_llm_budget_get_ctx(ngx_http_request_t *r);
 ngx_http_llm_budget_ctx_t *ngx_http_llm_budget_create_ctx(
     ngx_http_request_t *r);
 
+/* The hold was opened: from now on it is pending, until it is closed. */
+void ngx_http_llm_budget_pend(ngx_http_llm_budget_ctx_t *ctx);
+
+/* The worker ends and will never log its requests: closes all their holds. */
+void ngx_http_llm_budget_close_all(void);
+
+/*
+ * Tells the store that the hold is posted with what each unit cost, or, with
+ * NULL, voided.  The one way out of pending.
+ */
+void ngx_http_llm_budget_store_close(ngx_http_llm_budget_ctx_t *ctx,
+    const int64_t *actual);
+
+/*
+ * A hold that the store may have, of a request that was refused or has gone:
+ * voids it.
+ */
+void ngx_http_llm_budget_abandon(ngx_http_llm_budget_ctx_t *ctx);
+
 /*
  * Usage is final: posts it.  Returns at once when the hold is not pending,
  * so it may be called at every event.

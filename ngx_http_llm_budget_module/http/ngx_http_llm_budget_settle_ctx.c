@@ -14,6 +14,11 @@
 static void ngx_http_llm_budget_cleanup(void *data);
 
 
+/* the contexts of this worker whose holds are pending */
+
+static ngx_queue_t  ngx_http_llm_budget_live;
+
+
 ngx_http_llm_budget_ctx_t *
 ngx_http_llm_budget_get_ctx(ngx_http_request_t *r)
 {
@@ -86,6 +91,40 @@ ngx_http_llm_budget_cleanup(void *data)
     if (ctx->pending) {
         ngx_log_error(NGX_LOG_ALERT, ctx->request->connection->log, 0,
                       "llm_budget: a hold was left pending by the log phase");
+
+        ngx_http_llm_budget_close(ctx);
+        return;
+    }
+
+    ngx_http_llm_budget_abandon(ctx);
+}
+
+
+void
+ngx_http_llm_budget_pend(ngx_http_llm_budget_ctx_t *ctx)
+{
+    if (ngx_http_llm_budget_live.next == NULL) {
+        ngx_queue_init(&ngx_http_llm_budget_live);
+    }
+
+    ngx_queue_insert_tail(&ngx_http_llm_budget_live, &ctx->live);
+    ctx->pending = 1;
+}
+
+
+void
+ngx_http_llm_budget_close_all(void)
+{
+    ngx_queue_t                *q;
+    ngx_http_llm_budget_ctx_t  *ctx;
+
+    if (ngx_http_llm_budget_live.next == NULL) {
+        return;
+    }
+
+    while (!ngx_queue_empty(&ngx_http_llm_budget_live)) {
+        q = ngx_queue_head(&ngx_http_llm_budget_live);
+        ctx = ngx_queue_data(q, ngx_http_llm_budget_ctx_t, live);
 
         ngx_http_llm_budget_close(ctx);
     }

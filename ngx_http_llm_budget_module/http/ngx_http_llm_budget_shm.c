@@ -21,19 +21,21 @@ static ngx_int_t ngx_http_llm_budget_shm_init_zone(ngx_shm_zone_t *shm_zone,
     void *data);
 static ngx_uint_t ngx_http_llm_budget_shm_resized(ngx_shm_zone_t *shm_zone);
 static ngx_int_t ngx_http_llm_budget_shm_open(void *data,
-    llmb_ledger_open_t *op, int64_t now_ms, int64_t deadline_ms,
-    llmb_ledger_rc_e *rc);
-static ngx_int_t ngx_http_llm_budget_shm_post(void *data, const u_char *id,
-    const int64_t *actual, int64_t now_ms, llmb_ledger_rc_e *rc);
-static ngx_int_t ngx_http_llm_budget_shm_void(void *data, const u_char *id,
-    int64_t now_ms, llmb_ledger_rc_e *rc);
-static ngx_int_t ngx_http_llm_budget_shm_extend(void *data, const u_char *id,
-    int64_t deadline_ms, llmb_ledger_rc_e *rc);
-static ngx_int_t ngx_http_llm_budget_shm_walk(void *data, uint64_t *cursor,
-    llmb_ledger_account_t *accounts, u_char *names, ngx_uint_t max,
-    ngx_uint_t *n);
-static ngx_int_t ngx_http_llm_budget_shm_stat(void *data, int64_t now_ms,
-    llmb_ledger_stat_t *stat);
+    ngx_http_llm_budget_call_t *call);
+static void ngx_http_llm_budget_shm_cancel(void *data,
+    ngx_http_llm_budget_call_t *call);
+static ngx_int_t ngx_http_llm_budget_shm_post(void *data,
+    ngx_http_llm_budget_closing_t *closing, llmb_ledger_rc_e *rc);
+static ngx_int_t ngx_http_llm_budget_shm_void(void *data,
+    ngx_http_llm_budget_closing_t *closing, llmb_ledger_rc_e *rc);
+static void ngx_http_llm_budget_shm_extend(void *data, const u_char *id,
+    llmb_str_t *tag, int64_t timeout_ms);
+static ngx_int_t ngx_http_llm_budget_shm_read(void *data,
+    ngx_http_llm_budget_read_t *read);
+static void ngx_http_llm_budget_shm_cancel_read(void *data,
+    ngx_http_llm_budget_read_t *read);
+static int64_t ngx_http_llm_budget_shm_now(void *data);
+static ngx_int_t ngx_http_llm_budget_shm_ready(void *data);
 
 
 ngx_int_t
@@ -59,13 +61,17 @@ ngx_http_llm_budget_shm_create(ngx_conf_t *cf,
     (*shm_zone)->init = ngx_http_llm_budget_shm_init_zone;
     (*shm_zone)->data = shm;
 
+    store->name = "zone";
     store->data = shm;
     store->open = ngx_http_llm_budget_shm_open;
+    store->cancel = ngx_http_llm_budget_shm_cancel;
     store->post = ngx_http_llm_budget_shm_post;
     store->void_hold = ngx_http_llm_budget_shm_void;
     store->extend = ngx_http_llm_budget_shm_extend;
-    store->walk = ngx_http_llm_budget_shm_walk;
-    store->stat = ngx_http_llm_budget_shm_stat;
+    store->read = ngx_http_llm_budget_shm_read;
+    store->cancel_read = ngx_http_llm_budget_shm_cancel_read;
+    store->now = ngx_http_llm_budget_shm_now;
+    store->ready = ngx_http_llm_budget_shm_ready;
     store->policy = ngx_http_llm_budget_shm_policy;
 
     return NGX_OK;
@@ -200,13 +206,41 @@ ngx_http_llm_budget_shm_resized(ngx_shm_zone_t *shm_zone)
 
 
 static ngx_int_t
-ngx_http_llm_budget_shm_open(void *data, llmb_ledger_open_t *op,
-    int64_t now_ms, int64_t deadline_ms, llmb_ledger_rc_e *rc)
+ngx_http_llm_budget_shm_open(void *data, ngx_http_llm_budget_call_t *call)
+{
+    ngx_http_llm_budget_shm_t  *shm = data;
+
+    int64_t  now_ms;
+
+    now_ms = ngx_http_llm_budget_now();
+    call->late = 0;
+
+    ngx_shmtx_lock(&shm->shpool->mutex);
+    call->rc = llmb_ledger_open(shm->ledger, call->open, now_ms,
+                                now_ms + call->timeout_ms);
+    ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    return NGX_OK;
+}
+
+
+/* nothing ever waits here */
+
+static void
+ngx_http_llm_budget_shm_cancel(void *data, ngx_http_llm_budget_call_t *call)
+{
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_post(void *data,
+    ngx_http_llm_budget_closing_t *closing, llmb_ledger_rc_e *rc)
 {
     ngx_http_llm_budget_shm_t  *shm = data;
 
     ngx_shmtx_lock(&shm->shpool->mutex);
-    *rc = llmb_ledger_open(shm->ledger, op, now_ms, deadline_ms);
+    *rc = llmb_ledger_post(shm->ledger, closing->id, closing->actual,
+                           ngx_http_llm_budget_now(), NULL);
     ngx_shmtx_unlock(&shm->shpool->mutex);
 
     return NGX_OK;
@@ -214,66 +248,64 @@ ngx_http_llm_budget_shm_open(void *data, llmb_ledger_open_t *op,
 
 
 static ngx_int_t
-ngx_http_llm_budget_shm_post(void *data, const u_char *id,
-    const int64_t *actual, int64_t now_ms, llmb_ledger_rc_e *rc)
+ngx_http_llm_budget_shm_void(void *data,
+    ngx_http_llm_budget_closing_t *closing, llmb_ledger_rc_e *rc)
 {
     ngx_http_llm_budget_shm_t  *shm = data;
 
     ngx_shmtx_lock(&shm->shpool->mutex);
-    *rc = llmb_ledger_post(shm->ledger, id, actual, now_ms, NULL);
+    *rc = llmb_ledger_void(shm->ledger, closing->id, ngx_http_llm_budget_now(),
+                           NULL);
     ngx_shmtx_unlock(&shm->shpool->mutex);
 
     return NGX_OK;
 }
 
 
-static ngx_int_t
-ngx_http_llm_budget_shm_void(void *data, const u_char *id, int64_t now_ms,
-    llmb_ledger_rc_e *rc)
+static void
+ngx_http_llm_budget_shm_extend(void *data, const u_char *id, llmb_str_t *tag,
+    int64_t timeout_ms)
 {
     ngx_http_llm_budget_shm_t  *shm = data;
 
     ngx_shmtx_lock(&shm->shpool->mutex);
-    *rc = llmb_ledger_void(shm->ledger, id, now_ms, NULL);
+    (void) llmb_ledger_extend(shm->ledger, id,
+                              ngx_http_llm_budget_now() + timeout_ms);
     ngx_shmtx_unlock(&shm->shpool->mutex);
-
-    return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_llm_budget_shm_extend(void *data, const u_char *id,
-    int64_t deadline_ms, llmb_ledger_rc_e *rc)
+ngx_http_llm_budget_shm_read(void *data, ngx_http_llm_budget_read_t *read)
 {
     ngx_http_llm_budget_shm_t  *shm = data;
 
-    ngx_shmtx_lock(&shm->shpool->mutex);
-    *rc = llmb_ledger_extend(shm->ledger, id, deadline_ms);
-    ngx_shmtx_unlock(&shm->shpool->mutex);
+    u_char                 *names;
+    uint64_t                cursor;
+    llmb_ledger_account_t  *account;
 
-    return NGX_OK;
-}
+    names = ngx_pnalloc(read->pool, read->max * LLMB_LEDGER_NAME
+                                    + sizeof(uint64_t));
+    if (names == NULL) {
+        return NGX_ERROR;
+    }
 
+    cursor = 0;
 
-/* names has room for max times LLMB_LEDGER_NAME bytes */
-
-static ngx_int_t
-ngx_http_llm_budget_shm_walk(void *data, uint64_t *cursor,
-    llmb_ledger_account_t *accounts, u_char *names, ngx_uint_t max,
-    ngx_uint_t *n)
-{
-    ngx_http_llm_budget_shm_t  *shm = data;
-
-    llmb_ledger_account_t      *account;
-
-    *n = 0;
+    if (read->cursor.len) {
+        ngx_memcpy(&cursor, read->cursor.data, sizeof(uint64_t));
+    }
 
     ngx_shmtx_lock(&shm->shpool->mutex);
 
-    while (*n < max) {
-        account = &accounts[*n];
+    (void) llmb_ledger_expire(shm->ledger, ngx_http_llm_budget_now(),
+                              LLMB_LEDGER_SWEEP);
+    llmb_ledger_stat(shm->ledger, &read->stat);
 
-        if (!llmb_ledger_next(shm->ledger, cursor, account)) {
+    for (read->n = 0; read->n < read->max; read->n++) {
+        account = &read->account[read->n];
+
+        if (!llmb_ledger_next(shm->ledger, &cursor, account)) {
             break;
         }
 
@@ -282,26 +314,34 @@ ngx_http_llm_budget_shm_walk(void *data, uint64_t *cursor,
         ngx_memcpy(names, account->name.data, account->name.len);
         account->name.data = names;
         names += LLMB_LEDGER_NAME;
-
-        (*n)++;
     }
 
     ngx_shmtx_unlock(&shm->shpool->mutex);
+
+    read->cursor.data = names;
+    read->cursor.len = (read->n < read->max) ? 0 : sizeof(uint64_t);
+    ngx_memcpy(names, &cursor, sizeof(uint64_t));
 
     return NGX_OK;
 }
 
 
-static ngx_int_t
-ngx_http_llm_budget_shm_stat(void *data, int64_t now_ms,
-    llmb_ledger_stat_t *stat)
+static void
+ngx_http_llm_budget_shm_cancel_read(void *data,
+    ngx_http_llm_budget_read_t *read)
 {
-    ngx_http_llm_budget_shm_t  *shm = data;
+}
 
-    ngx_shmtx_lock(&shm->shpool->mutex);
-    (void) llmb_ledger_expire(shm->ledger, now_ms, LLMB_LEDGER_SWEEP);
-    llmb_ledger_stat(shm->ledger, stat);
-    ngx_shmtx_unlock(&shm->shpool->mutex);
 
+static int64_t
+ngx_http_llm_budget_shm_now(void *data)
+{
+    return ngx_http_llm_budget_now();
+}
+
+
+static ngx_int_t
+ngx_http_llm_budget_shm_ready(void *data)
+{
     return NGX_OK;
 }

@@ -6,12 +6,15 @@
  */
 
 
+#include "http/ngx_http_llm_budget_redis.h"
 #include "http/ngx_http_llm_budget_shm.h"
 #include "http/ngx_http_llm_budget_store.h"
 
+#include "core/llmb_call.h"
+
 
 ngx_http_llm_budget_store_t *
-ngx_http_llm_budget_store_create(ngx_conf_t *cf, ngx_str_t *name, size_t size,
+ngx_http_llm_budget_store_zone(ngx_conf_t *cf, ngx_str_t *name, size_t size,
     ngx_shm_zone_t **shm_zone)
 {
     ngx_http_llm_budget_store_t  *store;
@@ -31,11 +34,32 @@ ngx_http_llm_budget_store_create(ngx_conf_t *cf, ngx_str_t *name, size_t size,
 }
 
 
-void
-ngx_http_llm_budget_store_policy(ngx_http_llm_budget_store_t *store,
-    ngx_uint_t charge)
+char *
+ngx_http_llm_budget_store_redis(ngx_conf_t *cf,
+    ngx_http_llm_budget_store_t **store)
 {
-    store->policy(store->data, charge);
+    *store = ngx_pcalloc(cf->pool, sizeof(ngx_http_llm_budget_store_t));
+    if (*store == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_llm_budget_redis_create(cf, *store);
+}
+
+
+ngx_int_t
+ngx_http_llm_budget_store_redis_init(ngx_conf_t *cf,
+    ngx_http_llm_budget_store_t *store, ngx_str_t *journal, off_t max_len)
+{
+    return ngx_http_llm_budget_redis_setup(cf, store, journal, max_len);
+}
+
+
+void
+ngx_http_llm_budget_store_tag(u_char *p, ngx_str_t *text, llmb_str_t *tag)
+{
+    tag->data = p;
+    tag->len = llmb_call_tag(p, ngx_http_llm_budget_view(text));
 }
 
 

@@ -11,7 +11,9 @@
 #include "http/ngx_http_llm_budget_forward.h"
 #include "http/ngx_http_llm_budget_identity.h"
 #include "http/ngx_http_llm_budget_log.h"
+#include "http/ngx_http_llm_budget_outage.h"
 #include "http/ngx_http_llm_budget_settle.h"
+#include "http/ngx_http_llm_budget_store.h"
 #include "http/ngx_http_llm_budget_variables.h"
 
 #include "core/llmb_money.h"
@@ -56,6 +58,8 @@ typedef enum {
     NGX_HTTP_LLM_BUDGET_VAR_TTFT,
     NGX_HTTP_LLM_BUDGET_VAR_DURATION,
     NGX_HTTP_LLM_BUDGET_VAR_PRICE_VERSION,
+    NGX_HTTP_LLM_BUDGET_VAR_STORE,
+    NGX_HTTP_LLM_BUDGET_VAR_OUTAGE,
     NGX_HTTP_LLM_BUDGET_VAR_USAGE
 } ngx_http_llm_budget_var_e;
 
@@ -123,6 +127,8 @@ static ngx_http_variable_t  ngx_http_llm_budget_vars[] = {
     ngx_http_llm_budget_var("ttft", TTFT),
     ngx_http_llm_budget_var("duration", DURATION),
     ngx_http_llm_budget_var("price_version", PRICE_VERSION),
+    ngx_http_llm_budget_var("store", STORE),
+    ngx_http_llm_budget_var("outage", OUTAGE),
     ngx_http_llm_budget_var("usage", USAGE),
     ngx_http_null_variable
 };
@@ -495,6 +501,18 @@ ngx_http_llm_budget_variable_result(ngx_http_request_t *r,
     case NGX_HTTP_LLM_BUDGET_VAR_USAGE_SOURCE:
         ngx_http_llm_budget_variable_word(s,
                                ngx_http_llm_budget_source_name(ctx->source));
+        break;
+
+    case NGX_HTTP_LLM_BUDGET_VAR_STORE:
+        if (ctx->store) {
+            ngx_http_llm_budget_variable_word(s, ctx->store->name);
+        }
+
+        break;
+
+    case NGX_HTTP_LLM_BUDGET_VAR_OUTAGE:
+        ngx_http_llm_budget_variable_word(s,
+                               ngx_http_llm_budget_outage_name(ctx->outage));
         break;
 
     case NGX_HTTP_LLM_BUDGET_VAR_END:

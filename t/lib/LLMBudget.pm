@@ -26,9 +26,9 @@ use Time::HiRes ();
 
 our @EXPORT = qw(
     api balanced balances check_conf find_module find_nginx free_port get
-    ledger llm_conf need_module parallel post_json prices read_file request
-    request_text root send_raw sleep_ms spent start_nginx start_standin
-    usage_lines vectors wait_for write_file
+    ledger ledger_settled llm_conf need_module need_zone_store parallel
+    post_json prices read_file request request_text root send_raw sleep_ms
+    spent start_nginx start_standin usage_lines vectors wait_for write_file
 );
 
 our $ROOT = File::Basename::dirname(File::Basename::dirname(
@@ -44,7 +44,7 @@ our $TIMEOUT = $ENV{TEST_NGINX_TIMEOUT} || 15;
 my $OWNER = $$;
 my @DIRS;
 my $FAILED = 0;
-my %LIVE;                       # pid => object
+our %LIVE;                      # pid => object, for LLMBudgetRedis, too
 my %GIVEN;                      # ports given out
 my $JSON = JSON::PP->new->canonical->allow_nonref;
 
@@ -217,25 +217,58 @@ sub find_module
 }
 
 
-# Skips the whole test file unless module and nginx are there.
+# Skips the whole test file unless module and nginx are there, and what
+# LLMB_STORE asks for.
 
 sub need_module
 {
     plan(skip_all => "no nginx found") unless defined find_nginx();
     plan(skip_all => "no module: run scripts/build")
         unless defined find_module();
+
+    if (store_kind() ne 'zone') {
+        require LLMBudgetRedis;
+        LLMBudgetRedis::need_redis();
+    }
+}
+
+
+# Skips the whole test file when it would not run on the store in the zone,
+# which is its subject.
+
+sub need_zone_store
+{
+    plan(skip_all => 'the store in the zone is its subject, and LLMB_STORE='
+                     . store_kind())
+        unless store_kind() eq 'zone';
+}
+
+
+# The store of configurations that name none: zone, redis or cluster.
+
+sub store_kind
+{
+    my $kind = $ENV{LLMB_STORE} || 'zone';
+
+    die "LLMB_STORE=$kind: not zone, redis or cluster\n"
+        unless $kind =~ /^(?:zone|redis|cluster)$/;
+
+    return $kind;
 }
 
 
 # Options: conf => text; workers, standin, module => path or '' for none,
 # log_level, files => {name => text} written to the folder, main => text,
-# fail => 1 (it may fail to start: then {pid} is not set).
+# fail => 1 (it may fail to start: then {pid} is not set), shared => 1: leave
+# what LLMB_STORE's Redis has, which is emptied else.
 
 sub start_nginx
 {
     my (%opt) = @_;
 
     my $self = new_nginx(%opt);
+
+    LLMBudgetRedis::fresh() if $INC{'LLMBudgetRedis.pm'} && !$opt{shared};
 
     $self->launch();
 
@@ -316,6 +349,14 @@ sub new_dir
 #   path      => the metered location
 #   upstream  => more directives of the upstream block
 #   upstreams => the list of its "server" arguments
+#   redis     => arguments of llm_budget_redis
+#   store     => "zone" or "redis", of the location and of the API; "redis"
+#                without redis => the test's own server is started
+#   journal   => arguments of llm_budget_journal; '' none
+#   outage, tag => arguments of llm_budget_outage, llm_budget_redis_tag, of
+#                the server
+# LLMB_STORE=redis or =cluster: where neither redis nor store is given, as if
+# redis named the test's own server or cluster.
 
 sub llm_conf
 {
@@ -335,6 +376,7 @@ sub llm_conf
 
     my %text = map { $_ => defined $opt{$_} ? "$opt{$_}\n" : '' }
         qw(main http server location locations proxy upstream);
+    my ($redis, $server, $store) = store_conf(%opt);
 
     $key = "            llm_budget_key $key;\n" if length $key;
     $prices = "    llm_budget_prices $prices;\n" if length $prices;
@@ -343,7 +385,7 @@ sub llm_conf
 $text{main}
 http {
     llm_budget_zone $zone;
-$prices
+$redis$prices
     log_format llm_usage escape=none '\$llm_budget_usage';
 
     upstream standin {
@@ -357,10 +399,10 @@ $text{http}
         access_log %%DIR%%/logs/access.log;
         access_log %%DIR%%/usage.log llm_usage if=\$llm_budget_usage;
 
-$text{server}
+$server$text{server}
         location $path {
             llm_budget on;
-$key$limits$text{location}
+$store$key$limits$text{location}
             proxy_pass $pass;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -369,10 +411,38 @@ $text{proxy}        }
 
         location /llm/api/ {
             llm_budget_api;
-        }
+$store        }
 $text{locations}    }
 }
 END
+}
+
+
+# The store's directives, for http, server and location.
+
+sub store_conf
+{
+    my (%opt) = @_;
+
+    my ($redis, $store) = @opt{qw(redis store)};
+
+    if (!defined $redis
+        && ($store // (store_kind() eq 'zone' ? 'zone' : 'redis')) eq 'redis')
+    {
+        require LLMBudgetRedis;
+        $redis = LLMBudgetRedis::default_args();
+    }
+
+    my $journal = $opt{journal} // (defined $redis ? '%%DIR%%/journal' : '');
+
+    my $http = (defined $redis ? "    llm_budget_redis $redis;\n" : '')
+        . (length $journal ? "    llm_budget_journal $journal;\n" : '');
+    my $server = join('', map {
+        defined $opt{$_->[0]} ? "        $_->[1] $opt{$_->[0]};\n" : ''
+    } [outage => 'llm_budget_outage'], [tag => 'llm_budget_redis_tag']);
+
+    return ($http, $server, defined $store
+            ? "            llm_budget_store $store;\n" : '');
 }
 
 
@@ -821,6 +891,23 @@ sub ledger
 }
 
 
+# The ledger once no hold is pending.  The store in the zone has to be there
+# when there is a usage line; Redis is told of the end of a hold at that time.
+
+sub ledger_settled
+{
+    my $ledger;
+
+    wait_for(sub {
+        $ledger = ledger(@_) // {};
+        return store_kind() eq 'zone'
+            || ($ledger->{stat}{pending} // 1) == 0;
+    });
+
+    return $ledger;
+}
+
+
 # What the accounts of a limit have spent, all keys and periods.
 
 sub spent
@@ -874,10 +961,13 @@ sub balances
     my $standin = $opt{standin} // $NGINX->{standin} // $STANDIN;
     my ($ledger, $stats, @usage);
 
+    # the ledger last: a hold is opened before there is a line of it, and
+    # Redis is told of its end when there is
+
     wait_for(sub {
-        $ledger = ledger() // {};
-        $stats = $standin->stats();
         @usage = usage_lines();
+        $stats = $standin->stats();
+        $ledger = ledger() // {};
 
         return defined $ledger->{stat}{pending}
             && $ledger->{stat}{pending} == 0
