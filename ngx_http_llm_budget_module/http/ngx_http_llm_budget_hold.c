@@ -375,7 +375,7 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
 {
     u_char                         *p;
     size_t                          len;
-    int64_t                         now_ms;
+    int64_t                         now_ms, left_ms;
     unsigned                        i;
     u_char                          time[LLMB_PERIOD_TIME_LEN];
     llmb_deny_e                     why;
@@ -448,8 +448,10 @@ ngx_http_llm_budget_no_room(ngx_http_request_t *r,
     } else if (why != LLMB_DENY_TOO_LARGE
                && refusal->leg->end_ms != INT64_MAX)
     {
-        refusal->retry = (ngx_uint_t)
-                         ((refusal->leg->end_ms - now_ms + 999) / 1000);
+        /* the period may have ended while the store was asked */
+
+        left_ms = ngx_max(refusal->leg->end_ms - now_ms, 1);
+        refusal->retry = (ngx_uint_t) ((left_ms + 999) / 1000);
     }
 
     return NGX_DECLINED;
