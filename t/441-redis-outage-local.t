@@ -243,7 +243,10 @@ for my $where ('/v1/', '/allow/', '/local/') {
     my $file = write_file("$nginx->{dir}/journal/bad.journal.1.0",
                           'x' x 70_000 . "\n");
 
-    # the folder is looked through once a second
+    # the folder is looked through once a second: a call that is let in before
+    # it was would have nowhere to write its charge
+
+    sleep_ms(1200);
 
     ok(wait_for(sub { call('/allow/')->{status} == 503 }, 5),
        'where the journal has no room, "allow" refuses');
